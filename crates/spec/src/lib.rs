@@ -1,0 +1,13 @@
+//! The documents of Allod: everything that crosses a process boundary or reaches a disk, as plain data.
+//!
+//! Not here: reading or writing any of them, and every decision about them. All other crates call this one.
+
+#![forbid(unsafe_code)]
+
+mod machine;
+mod pci_address;
+mod size;
+
+pub use machine::{ExitCause, ExitReport, KernelImage, MachineSpec, MachineState, MemoryBacking, MemorySpec};
+pub use pci_address::{ParsePciAddressError, PciAddress};
+pub use size::{Bytes, ParseBytesError};
