@@ -1,0 +1,1 @@
+//! The devices soldered to the board, each a [`crate::bus::Device`].

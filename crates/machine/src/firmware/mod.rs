@@ -1,0 +1,1 @@
+//! What the guest's firmware or kernel reads about the board.

@@ -1,0 +1,9 @@
+//! The virtual machine: board, firmware tables, vCPUs and their life cycle.
+//!
+//! Not here: opening anything under /dev or /sys, and seats. The VMM process is the caller.
+#![forbid(unsafe_code)]
+
+pub mod board;
+pub mod bus;
+pub mod firmware;
+pub mod interrupt;
