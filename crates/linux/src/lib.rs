@@ -1,3 +1,5 @@
 //! Everything that is asked of the Linux kernel, as owned and typed handles.
 //!
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
+
+pub mod memory;
