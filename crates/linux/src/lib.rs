@@ -2,4 +2,7 @@
 //!
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
 
+pub mod kvm;
 pub mod memory;
+
+pub use vmm_sys_util::eventfd::EventFd;

@@ -68,8 +68,9 @@ impl Mapping {
     fn shared(file: impl AsFd, offset: u64, len: usize, access: ProtFlags) -> Result<Self, MapError> {
         // SAFETY: a fresh mapping at an address of the kernel's choice aliases no Rust object; its bytes are only
         // ever reached by volatile accesses, so a change from outside breaks no promise.
-        let base = unsafe { mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, file.as_fd(), offset) }
-            .map_err(|errno| MapError { len, what: "a file", errno })?;
+        let base =
+            unsafe { mm::mmap(std::ptr::null_mut(), len, access, MapFlags::SHARED, file.as_fd(), offset) }
+                .map_err(|errno| MapError { len, what: "a file", errno })?;
         let base = base.addr();
         Ok(Self { base, mapped: len, start: base, len })
     }
@@ -143,7 +144,9 @@ mod tests {
     #[test]
     fn a_range_lies_inside_its_mapping() {
         let mapping = Arc::new(Mapping::anonymous(0x2000, 0x1000).unwrap());
-        for (range, inside) in [(0..0x2000, true), (0x1000..0x2000, true), (0x1000..0x2001, false), (0..0, true)] {
+        for (range, inside) in
+            [(0..0x2000, true), (0x1000..0x2000, true), (0x1000..0x2001, false), (0..0, true)]
+        {
             assert_eq!(MappingRange::new(Arc::clone(&mapping), range).is_some(), inside);
         }
         assert!(MappingRange::new(mapping, std::ops::Range { start: 2, end: 1 }).is_none());

@@ -8,8 +8,8 @@ use rustix::fs::MemfdFlags;
 use rustix::mm::Advice;
 use vm_memory::bitmap::BS;
 use vm_memory::{
-    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection, GuestUsize,
-    MemoryRegionAddress, VolatileSlice,
+    GuestAddress, GuestMemoryError, GuestMemoryRegion, GuestMemoryRegionBytes, GuestRegionCollection,
+    GuestUsize, MemoryRegionAddress, VolatileSlice,
 };
 
 use super::mapping::{Mapping, MappingRange};
