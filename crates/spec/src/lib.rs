@@ -4,10 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+mod cpu_set;
+pub mod inventory;
 mod machine;
 mod pci_address;
 mod size;
 
+pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use machine::{ExitCause, ExitReport, KernelImage, MachineSpec, MachineState, MemoryBacking, MemorySpec};
 pub use pci_address::{ParsePciAddressError, PciAddress};
 pub use size::{Bytes, ParseBytesError};
