@@ -1,1 +1,3 @@
 //! What the guest's firmware or kernel reads about the board.
+
+pub mod acpi;
