@@ -1,6 +1,27 @@
-//! The PCI model.
+//! The PCI model: what config space says, where BARs are mapped, and which messages interrupts send.
+//!
+//! Pure: no I/O, no clock, no threads. A [`Function`] answers accesses with [`Change`]s; the [`Hierarchy`] finds the
+//! function for a guest address, follows BARs and bridge windows, and hands [`Effect`]s to `machine`, which carries
+//! them out. [`ConfigPorts`] and [`Ecam`] decode the two ways by which a guest names a register.
 #![forbid(unsafe_code)]
 
-/// What a config access asks of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {}
+mod bar;
+mod bdf;
+mod config_ports;
+mod config_space;
+mod ecam;
+mod forwarding;
+mod function;
+mod hierarchy;
+mod mapping;
+pub mod register;
+
+pub use bar::{Bar, BarError, BarIndex, BarKind, BarRange};
+pub use bdf::{Bdf, DEVICES, FUNCTIONS, Pin};
+pub use config_ports::{ADDRESS_PORT, ConfigAddress, ConfigPorts, DATA_PORT, PortAccess};
+pub use config_space::{ConfigSize, ConfigSpace, Identity, NoRoom};
+pub use ecam::{BYTES_PER_BUS, Ecam};
+pub use forwarding::Forwarding;
+pub use function::{Change, Function, SharedFunction};
+pub use hierarchy::{Effect, FunctionId, Hierarchy, Occupied, Place};
+pub use mapping::{Apertures, Mapping, Space};
