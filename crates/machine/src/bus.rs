@@ -23,6 +23,9 @@ pub trait Device: Send {
         let _ = (offset, data);
         Vec::new()
     }
+
+    /// Goes back to the state after power-on, interrupt lines low; what a battery keeps stays.
+    fn reset(&mut self) {}
 }
 
 /// What an access asks of the machine, carried out once the device's lock is released.
@@ -43,6 +46,8 @@ pub enum ResetPath {
     ResetControl,
     /// The keyboard controller's pulse of the reset line.
     KeyboardController,
+    /// Bit 0 of system control port A, 0x92.
+    SystemControlPort,
     /// A vCPU gave up: three faults, one inside the other.
     TripleFault,
 }
