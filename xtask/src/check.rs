@@ -1,0 +1,82 @@
+//! `cargo xtask check`: everything about the project that holds without running it.
+//!
+//! Format, lints, docs, structure, licences, advisories; each goes on to the next, so that one run says all that is
+//! wrong. Not here: the tests' run (`test`). `main` and `test` call this.
+
+mod advisories;
+mod licences;
+
+use crate::process::{cargo, run as run_command, works};
+use crate::report::{Findings, Report};
+use crate::tidy;
+use crate::workspace::Workspace;
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+/// Which checks to run.
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Run these only.
+    #[arg(value_enum)]
+    only: Vec<Check>,
+}
+
+/// The checks, the quick ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Check {
+    /// The shape of the project: floors, headers, lengths, names, links.
+    Structure,
+    /// The licences of all dependencies.
+    Licences,
+    /// Known holes in dependencies.
+    Advisories,
+    /// rustfmt.
+    Format,
+    /// clippy, warnings denied.
+    Lints,
+    /// rustdoc, warnings denied.
+    Docs,
+}
+
+/// Runs the checks as phases of `report`.
+pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) {
+    for check in Check::value_variants() {
+        if options.only.is_empty() || options.only.contains(check) {
+            let name = format!("{check:?}").to_lowercase();
+            report.phase(&name, || check.run(workspace));
+        }
+    }
+}
+
+impl Check {
+    fn run(self, workspace: &Workspace) -> Result<Findings> {
+        match self {
+            Check::Structure => tidy::run(workspace),
+            Check::Licences => licences::run(workspace),
+            Check::Advisories => advisories::run(workspace),
+            Check::Format => with_component("rustfmt", &["fmt", "--all", "--check"]),
+            Check::Lints => {
+                let denied = ["-D", "warnings", "-D", "clippy::too_many_lines"];
+                with_component(
+                    "clippy",
+                    &[&["clippy", "--workspace", "--all-targets", "--"][..], &denied].concat(),
+                )
+            }
+            Check::Docs => {
+                run_command(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+                Ok(Findings::default())
+            }
+        }
+    }
+}
+
+/// Runs a cargo command that a part of the toolchain brings; a toolchain without it is a loud skip.
+fn with_component(component: &str, arguments: &[&str]) -> Result<Findings> {
+    if !works(cargo(&arguments[..1]).arg("--version")) {
+        let remedy =
+            format!("this Rust toolchain has no {component}: `rustup component add {component}` adds it");
+        return Ok(Findings::skipped(remedy));
+    }
+    run_command(&mut cargo(arguments))?;
+    Ok(Findings::default())
+}

@@ -1,0 +1,139 @@
+//! `cargo xtask test`: from a clean checkout to an answer.
+//!
+//! Set-up, checks, unit and component tests, release binaries, then the lab's scenarios: integration tests whose names
+//! begin with `lab_`, one after the other because each of them keeps a whole emulated machine busy. Not here: what is
+//! tested. `main` calls this.
+
+mod outcome;
+
+use crate::process::{cargo, follow, run as run_command};
+use crate::report::{Findings, Report};
+use crate::workspace::Workspace;
+use crate::{check, setup};
+use anyhow::{Result, bail};
+use clap::Args;
+use outcome::Outcome;
+
+/// What marks an integration test as a scenario of the lab.
+const SCENARIO: &str = "lab_";
+
+/// The binaries that scenarios bring into the lab, by the crates that build them.
+const SHIPPED: &[&str] = &["cli", "vmm"];
+
+/// Which tests to run.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the set-up and the lab: checks, unit and component tests only.
+    #[arg(long, conflicts_with = "scenario")]
+    unit: bool,
+    /// Run this one scenario of the lab only (`lab_` in front may be left out).
+    #[arg(long, value_name = "NAME")]
+    scenario: Option<String>,
+}
+
+/// Runs the tests as phases of `report`.
+pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
+    let (scenarios, others) = targets(workspace);
+    let chosen = chosen(&scenarios, options.scenario.as_deref())?;
+    if options.scenario.is_none() {
+        announce(options.unit, chosen.len());
+    }
+    if !options.unit {
+        setup::run(&setup::Options::default(), workspace, report)?;
+    }
+    if options.scenario.is_none() {
+        check::run(&check::Options::default(), workspace, report);
+        unit_tests(&others, report);
+    }
+    if !options.unit {
+        run_scenarios(&chosen, workspace, report);
+    }
+    Ok(())
+}
+
+fn announce(unit: bool, scenarios: usize) {
+    if unit {
+        eprintln!("Checks, unit and component tests. Nothing is installed.");
+        return;
+    }
+    eprintln!(
+        "This installs the Debian packages that are missing and builds the lab's image (named below, before it"
+    );
+    eprintln!(
+        "happens), then runs the checks, the unit and component tests and {scenarios} scenario files in the lab."
+    );
+}
+
+/// The names of all integration tests: scenarios and others.
+fn targets(workspace: &Workspace) -> (Vec<String>, Vec<String>) {
+    let names = workspace.crates.iter().flat_map(|krate| krate.tests.iter().cloned());
+    names.partition(|name| name.starts_with(SCENARIO))
+}
+
+/// Those of `scenarios` that `name` asks for: all where it asks for none.
+fn chosen(scenarios: &[String], name: Option<&str>) -> Result<Vec<String>> {
+    let Some(name) = name else { return Ok(scenarios.to_vec()) };
+    let wanted =
+        |scenario: &&String| scenario.trim_start_matches(SCENARIO) == name.trim_start_matches(SCENARIO);
+    let found: Vec<String> = scenarios.iter().filter(wanted).cloned().collect();
+    if found.is_empty() {
+        bail!("there is no scenario `{name}`; there are: {}", scenarios.join(", "));
+    }
+    Ok(found)
+}
+
+fn unit_tests(others: &[String], report: &mut Report) {
+    let named = others.iter().flat_map(|name| ["--test", name]);
+    let arguments: Vec<&str> = ["--workspace", "--lib", "--bins"].into_iter().chain(named).collect();
+    let built = report.phase("build tests", || {
+        run_command(cargo(&["test", "--no-run"]).args(&arguments))?;
+        Ok(Findings::default())
+    });
+    if !built {
+        return;
+    }
+    report.phase("unit tests", || follow_tests(&["test", "--no-fail-fast"], &arguments, &["--show-output"]));
+    report.phase("doc tests", || follow_tests(&["test", "--no-fail-fast", "--doc", "--workspace"], &[], &[]));
+}
+
+fn run_scenarios(scenarios: &[String], workspace: &Workspace, report: &mut Report) {
+    let shipped: Vec<&str> = SHIPPED.iter().copied().filter(|name| workspace.has(name)).collect();
+    let packages = shipped.iter().flat_map(|name| ["--package", name]);
+    let built = shipped.is_empty()
+        || report.phase("release build", || {
+            run_command(cargo(&["build", "--release"]).args(packages))?;
+            Ok(Findings::default())
+        });
+    for scenario in scenarios {
+        report.phase(scenario, || {
+            if !built {
+                return Ok(Findings::skipped("the release binaries were not built"));
+            }
+            follow_tests(&["test"], &["--test", scenario], &["--test-threads=1", "--nocapture"])
+        });
+    }
+}
+
+/// Runs cargo's tests, shows what they print and counts them.
+fn follow_tests(command: &[&str], chosen: &[&str], runner: &[&str]) -> Result<Findings> {
+    let mut outcome = Outcome::default();
+    let mut command = cargo(command);
+    command.args(chosen).arg("--").args(runner);
+    let status = follow(&mut command, |line| outcome.take(line))?;
+    Ok(outcome.findings(status.success()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_found_by_either_name() {
+        let scenarios = ["lab_boot", "lab_reset"].map(str::to_owned);
+        assert_eq!(chosen(&scenarios, None).unwrap(), scenarios);
+        assert_eq!(chosen(&scenarios, Some("boot")).unwrap(), ["lab_boot"]);
+        assert_eq!(chosen(&scenarios, Some("lab_reset")).unwrap(), ["lab_reset"]);
+        let refusal = chosen(&scenarios, Some("boo")).unwrap_err().to_string();
+        assert_eq!(refusal, "there is no scenario `boo`; there are: lab_boot, lab_reset");
+    }
+}

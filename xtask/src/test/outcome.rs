@@ -1,0 +1,126 @@
+//! What a run of cargo's tests came to, read from the lines that it prints.
+//!
+//! A test that could not do its work prints `SKIPPED: ` and what was missing, and returns: the runner counts it as
+//! passed, this does not. Not here: running anything. `test` calls this.
+
+use crate::report::{Findings, Tally};
+
+/// What a test prints in front of what it missed.
+const SKIPPED: &str = "SKIPPED: ";
+
+/// Counts and names gathered line by line.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    tests: Tally,
+    failures: Vec<String>,
+    skips: Vec<String>,
+    runs: usize,
+    /// In the runner's list of tests that passed, which names each of them a second time.
+    in_passed: bool,
+}
+
+impl Outcome {
+    /// Takes one line of output; tells whether it is worth showing.
+    pub(super) fn take(&mut self, line: &str) -> bool {
+        if let Some(tally) = result_line(line) {
+            self.tests.add(tally);
+            self.runs += 1;
+            self.in_passed = false;
+        } else if let Some(name) = failed_test(line) {
+            self.failures.push(name.to_owned());
+        } else if let Some((_, reason)) = line.split_once(SKIPPED) {
+            // A passing test's output is shown once more at the end in some modes: count its skip once.
+            if !self.skips.iter().any(|skip| skip == reason) {
+                self.skips.push(reason.to_owned());
+            }
+        }
+        match line {
+            "successes:" => self.in_passed = true,
+            "failures:" => self.in_passed = false,
+            _ => {}
+        }
+        !(self.in_passed && (line.is_empty() || line == "successes:" || line.starts_with("    ")))
+    }
+
+    /// Sums up; `well` is whether cargo itself ended with success.
+    pub(super) fn findings(self, well: bool) -> Findings {
+        let mut tests = self.tests;
+        let skips = self.skips.len().min(tests.passed);
+        tests.passed -= skips;
+        tests.skipped += skips;
+        let mut problems: Vec<String> = self.failures;
+        if !well && problems.is_empty() {
+            problems.push("the tests did not build or their runner ended early; see its output above".into());
+        }
+        if self.runs == 0 && problems.is_empty() {
+            problems.push("no test was run".into());
+        }
+        Findings { tests: Some(tests), problems, skips: self.skips }
+    }
+}
+
+/// The counts in a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; ...`.
+fn result_line(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |word: &str| {
+        let found = counts.split("; ").find_map(|part| part.strip_suffix(word));
+        found.and_then(|number| number.trim().parse().ok())
+    };
+    Some(Tally { passed: count(" passed")?, failed: count(" failed")?, skipped: count(" ignored")? })
+}
+
+/// The test's name in a line such as `test a::b ... FAILED`.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OK: &str =
+        "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+    const BAD: &str =
+        "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s";
+
+    #[track_caller]
+    fn check(lines: &[&str], well: bool, expected: (usize, usize, usize), problems: &[&str]) {
+        let mut outcome = Outcome::default();
+        for line in lines {
+            outcome.take(line);
+        }
+        let findings = outcome.findings(well);
+        let (passed, failed, skipped) = expected;
+        assert_eq!(findings.tests, Some(Tally { passed, failed, skipped }), "{lines:?}");
+        assert_eq!(findings.problems, problems, "{lines:?}");
+    }
+
+    #[test]
+    fn runs_are_added_up() {
+        check(&[OK], true, (5, 0, 1), &[]);
+        check(&[OK, "", OK], true, (10, 0, 2), &[]);
+        check(&["test a::b ... FAILED", BAD], false, (4, 2, 0), &["a::b"]);
+    }
+
+    #[test]
+    fn a_skip_is_not_a_pass() {
+        check(&["test a ... SKIPPED: no /dev/kvm", "ok", OK], true, (4, 0, 2), &[]);
+        check(&["SKIPPED: no /dev/kvm", "SKIPPED: no /dev/kvm", OK], true, (4, 0, 2), &[]);
+        check(&["SKIPPED: no /dev/kvm", "SKIPPED: no iasl", OK], true, (3, 0, 3), &[]);
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_is_a_problem() {
+        check(&[], true, (0, 0, 0), &["no test was run"]);
+        let crashed = "the tests did not build or their runner ended early; see its output above";
+        check(&[OK], false, (5, 0, 1), &[crashed]);
+    }
+
+    #[test]
+    fn the_list_of_passed_tests_is_not_shown_twice() {
+        let mut outcome = Outcome::default();
+        let lines = ["test a ... ok", "", "successes:", "", "    a", "", OK, "after"];
+        let shown: Vec<&str> = lines.into_iter().filter(|line| outcome.take(line)).collect();
+        assert_eq!(shown, ["test a ... ok", "", OK, "after"]);
+    }
+}
