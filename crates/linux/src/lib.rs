@@ -2,7 +2,9 @@
 //!
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
 
+pub mod event;
 pub mod kvm;
 pub mod memory;
+pub mod sysfs;
 
 pub use vmm_sys_util::eventfd::EventFd;

@@ -5,4 +5,6 @@ mod ram;
 
 pub use mapping::{MapError, Mapping, MappingRange};
 pub use ram::{AllocateRamError, GuestMemory, GuestRam, PageKind, RamBlock, RamSpec};
-pub use vm_memory::{Address, Bytes as GuestBytes, GuestAddress, GuestMemoryBackend, GuestMemoryError};
+pub use vm_memory::{
+    Address, Bytes as GuestBytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
+};
