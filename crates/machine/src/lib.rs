@@ -4,6 +4,9 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod boot;
 pub mod bus;
+pub mod cpu;
 pub mod firmware;
 pub mod interrupt;
+pub mod layout;

@@ -1,0 +1,67 @@
+//! ELF kernels by the PVH boot protocol: a start-info structure whose address is in EBX.
+//!
+//! Source: xen `docs/misc/pvh.pandoc` and `include/public/arch-x86/hvm/start_info.h`.
+
+use linux::kvm::Registers;
+use linux::memory::{GuestAddress, GuestMemory};
+use linux_loader::configurator::pvh::PvhBootConfigurator;
+use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::KernelLoader;
+use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+
+use super::{COMMAND_LINE, Facts, Kernel, LoadError, START_INFO, load_initrd};
+use crate::layout::{HIGH_MEMORY, LOW_RAM_LIMIT, MemoryKind};
+
+const MAGIC: u32 = 0x336e_c578;
+const VERSION: u32 = 1;
+const MODULES: u64 = START_INFO + 0x40;
+const MEMORY_MAP: u64 = START_INFO + 0x80;
+
+pub(super) fn load(
+    ram: &GuestMemory,
+    kernel: &mut Kernel,
+    facts: &Facts<'_>,
+) -> Result<Registers, LoadError> {
+    let loaded = Elf::load(ram, None, &mut kernel.image, Some(GuestAddress(HIGH_MEMORY)))
+        .map_err(|error| LoadError::Image { detail: error.to_string() })?;
+    let PvhBootCapability::PvhEntryPresent(entry) = loaded.pvh_boot_cap else {
+        return Err(LoadError::NoPvhEntry);
+    };
+    let initrd = load_initrd(ram, kernel.initrd.as_mut(), loaded.kernel_end, LOW_RAM_LIMIT)?;
+
+    let memory_map: Vec<_> = facts
+        .memory_map
+        .iter()
+        .map(|(range, kind)| hvm_memmap_table_entry {
+            addr: range.start,
+            size: range.end - range.start,
+            type_: match kind {
+                MemoryKind::Ram => 1,
+                MemoryKind::Reserved => 2,
+            },
+            reserved: 0,
+        })
+        .collect();
+    let start_info = hvm_start_info {
+        magic: MAGIC,
+        version: VERSION,
+        nr_modules: u32::from(initrd.is_some()),
+        modlist_paddr: MODULES,
+        cmdline_paddr: COMMAND_LINE,
+        rsdp_paddr: facts.rsdp,
+        memmap_paddr: MEMORY_MAP,
+        memmap_entries: memory_map.len() as u32,
+        ..Default::default()
+    };
+    let mut params = BootParams::new(&start_info, GuestAddress(START_INFO));
+    params.set_sections(&memory_map, GuestAddress(MEMORY_MAP));
+    if let Some(initrd) = &initrd {
+        let module =
+            hvm_modlist_entry { paddr: initrd.start, size: initrd.end - initrd.start, ..Default::default() };
+        params.set_modules(&[module], GuestAddress(MODULES));
+    }
+    PvhBootConfigurator::write_bootparams(&params, ram)
+        .map_err(|_| LoadError::NoMemory { address: START_INFO, what: "PVH start info" })?;
+    Ok(Registers { rip: entry.0, rbx: START_INFO, rsi: 0 })
+}

@@ -1,0 +1,3 @@
+//! What a virtual CPU shows of itself.
+
+pub mod cpuid;
