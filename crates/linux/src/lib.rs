@@ -3,8 +3,10 @@
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
 
 pub mod event;
+pub mod iommu;
 pub mod kvm;
 pub mod memory;
 pub mod sysfs;
+pub mod vfio;
 
 pub use vmm_sys_util::eventfd::EventFd;

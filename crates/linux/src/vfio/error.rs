@@ -124,7 +124,9 @@ impl fmt::Display for Operation {
             Self::Open { name } => write!(f, "open device {name}"),
             Self::Info => f.write_str("ask what the device is"),
             Self::RegionInfo { region } => write!(f, "ask for region {region}"),
-            Self::Read { region, offset, len } => write!(f, "read {len} bytes at {offset:#x} of region {region}"),
+            Self::Read { region, offset, len } => {
+                write!(f, "read {len} bytes at {offset:#x} of region {region}")
+            }
             Self::Write { region, offset, len } => {
                 write!(f, "write {len} bytes at {offset:#x} of region {region}")
             }

@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// owner of a file descriptor checks what it is before it makes the first other call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Sized {
+pub(crate) enum Block {
     GroupStatus = VFIO_BASE + 3,
     DeviceInfo = VFIO_BASE + 7,
     RegionInfo = VFIO_BASE + 8,
@@ -63,7 +63,7 @@ pub(crate) fn plain(fd: BorrowedFd<'_>, call: Plain, value: u32) -> Result<u32, 
 }
 
 /// Makes a call on `argument`, whose first four bytes become its length; gives what the kernel returned.
-pub(crate) fn sized(fd: BorrowedFd<'_>, call: Sized, argument: &mut [u8]) -> Result<u32, Errno> {
+pub(crate) fn block(fd: BorrowedFd<'_>, call: Block, argument: &mut [u8]) -> Result<u32, Errno> {
     put_size(argument)?;
     // SAFETY: the kernel reads and writes at most the number of bytes stated in the first four, which is the
     // length of this exclusively borrowed slice; by the list of calls no address is among them.
@@ -81,7 +81,7 @@ pub(crate) unsafe fn addressed(
     argument: &mut [u8],
 ) -> Result<u32, Errno> {
     put_size(argument)?;
-    // SAFETY: as in `sized` for the block itself; the addresses in it are the caller's promise.
+    // SAFETY: as in `block` for the block itself; the addresses in it are the caller's promise.
     answer(unsafe { libc::ioctl(fd.as_raw_fd(), number(call as u32), argument.as_mut_ptr()) })
 }
 
@@ -124,9 +124,9 @@ pub(crate) fn kvm_vfio_file(
 }
 
 /// Makes an information call until the whole answer fits; `request` is the fixed part of the argument.
-pub(crate) fn whole_answer(fd: BorrowedFd<'_>, call: Sized, request: &[u8]) -> Result<Vec<u8>, Errno> {
+pub(crate) fn whole_answer(fd: BorrowedFd<'_>, call: Block, request: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut argument = request.to_vec();
-    sized(fd, call, &mut argument)?;
+    block(fd, call, &mut argument)?;
     let wanted = u32_at(&argument, 0).map_or(0, |size| size as usize);
     if wanted > MAX_ANSWER_BYTES {
         return Err(Errno::TOOBIG);
@@ -134,7 +134,7 @@ pub(crate) fn whole_answer(fd: BorrowedFd<'_>, call: Sized, request: &[u8]) -> R
     if wanted > argument.len() {
         argument = request.to_vec();
         argument.resize(wanted, 0);
-        sized(fd, call, &mut argument)?;
+        block(fd, call, &mut argument)?;
     }
     Ok(argument)
 }
