@@ -8,6 +8,7 @@ mod cpu_set;
 pub mod inventory;
 mod machine;
 mod pci_address;
+pub mod seat_file;
 mod size;
 
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
