@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs};
 
-use machine::firmware::acpi::{Board, GeneralEvents, Placed, place, tables};
+use machine::firmware::acpi::{Board, GeneralEvents, Placed, TableId, place, tables};
 
 /// Bytes that acpidump writes on a line.
 const LINE_LEN: usize = 16;
@@ -34,7 +34,7 @@ fn dump() -> Result<(), Box<dyn std::error::Error>> {
     fs::create_dir_all(&directory)?;
     let mut text = String::new();
     for table in &placement.tables {
-        let name = table.id.signature().split(' ').next().unwrap_or_default();
+        let name = name(table);
         fs::write(directory.join(format!("{}.dat", name.to_lowercase())), &table.bytes)?;
         write_text(&mut text, table)?;
     }
@@ -55,8 +55,7 @@ fn board(cpus: u32) -> Board {
 
 /// Adds a table as acpidump would print it.
 fn write_text(text: &mut String, table: &Placed) -> std::fmt::Result {
-    let name = table.id.signature().split(' ').next().unwrap_or_default();
-    writeln!(text, "{} @ 0x{:016X}", if name == "RSD" { "RSDP" } else { name }, table.address)?;
+    writeln!(text, "{} @ 0x{:016X}", name(table), table.address)?;
     for (line, bytes) in table.bytes.chunks(LINE_LEN).enumerate() {
         write!(text, "  {:04X}:", line * LINE_LEN)?;
         for byte in bytes {
@@ -67,4 +66,12 @@ fn write_text(text: &mut String, table: &Placed) -> std::fmt::Result {
         writeln!(text, "{:padding$}{}", "", bytes.iter().map(printable).collect::<String>())?;
     }
     writeln!(text)
+}
+
+/// Names the table as acpidump does: by its signature, but for the RSDP, whose signature has spaces in it.
+fn name(table: &Placed) -> &'static str {
+    match table.id {
+        TableId::Rsdp => "RSDP",
+        id => id.signature(),
+    }
 }

@@ -36,6 +36,8 @@ pub const PM_TIMER_LEN: u8 = 4;
 pub const MAX_CPUS: usize = 4096;
 /// Most serial ports a PC has places for.
 pub const MAX_SERIAL_PORTS: usize = 4;
+/// Longest block of general-purpose events: its length in bits must fit a byte, and it has two halves.
+pub const MAX_EVENTS_LEN: u8 = 30;
 /// The device number of the host bridge on bus 0.
 pub const HOST_BRIDGE_DEVICE: u8 = 0;
 /// The device number of the LPC bridge on bus 0, and the highest there is.
@@ -73,6 +75,8 @@ pub struct Board {
     pub power: PowerBlock,
     /// The 16550 serial ports, COM1 first.
     pub serial_ports: Vec<SerialPort>,
+    /// Whether the guest is told of the RTC at ports 0x70 and 0x71. Linux reads a good part of it at boot when so.
+    pub rtc: bool,
     /// Whether an i8042 with keyboard and mouse is at ports 0x60 and 0x64.
     pub keyboard_controller: bool,
     /// Device numbers of the root ports on bus 0.
@@ -97,6 +101,7 @@ impl Board {
             io_windows: vec![0x0000..=0x0cf7, 0x0d00..=0xffff],
             power: PowerBlock { pm1_event: 0x600, pm1_control: 0x604, timer: Some(0x608), events: None },
             serial_ports: vec![SerialPort { base: 0x3f8, irq: 4 }],
+            rtc: true,
             keyboard_controller: true,
             root_ports: Vec::new(),
             endpoints: Vec::new(),
@@ -117,6 +122,11 @@ impl Board {
         if self.serial_ports.len() > MAX_SERIAL_PORTS {
             return Err(BoardError::SerialPorts(self.serial_ports.len()));
         }
+        if let Some(events) = self.power.events
+            && (events.len == 0 || events.len % 2 != 0 || events.len > MAX_EVENTS_LEN)
+        {
+            return Err(BoardError::GeneralEvents(events.len));
+        }
         self.check_windows()?;
         let mut seen = [false; 32];
         for &device in self.slots() {
@@ -136,18 +146,20 @@ impl Board {
     }
 
     fn check_windows(&self) -> Result<(), BoardError> {
-        let memory_32 = self.memory_windows_32.iter().map(|w| (u64::from(*w.start()), u64::from(*w.end())));
-        let memory_64 = self.memory_windows_64.iter().map(|w| (*w.start(), *w.end()));
-        let io = self.io_windows.iter().map(|w| (u64::from(*w.start()), u64::from(*w.end())));
-        // The length of a whole address space does not fit the descriptor's length field either.
-        let bad = |&(first, last): &(u64, u64)| first > last || last - first == u64::MAX;
-        match memory_32.chain(memory_64).find(bad) {
-            Some((first, last)) => Err(BoardError::Window { first, last }),
-            None => match io.into_iter().find(|&(first, last)| first > last || last - first == 0xffff) {
-                Some((first, last)) => Err(BoardError::Window { first, last }),
-                None => Ok(()),
-            },
+        let memory_32 = self
+            .memory_windows_32
+            .iter()
+            .map(|w| (u64::from(*w.start()), u64::from(*w.end()), u32::MAX.into()));
+        let memory_64 = self.memory_windows_64.iter().map(|w| (*w.start(), *w.end(), u64::MAX));
+        let io =
+            self.io_windows.iter().map(|w| (u64::from(*w.start()), u64::from(*w.end()), u16::MAX.into()));
+        for (first, last, space_end) in memory_32.chain(memory_64).chain(io) {
+            // A descriptor's length field is no wider than its addresses: it cannot say "the whole space".
+            if first > last || last - first == space_end {
+                return Err(BoardError::Window { first, last });
+            }
         }
+        Ok(())
     }
 }
 
@@ -190,7 +202,7 @@ pub struct PowerBlock {
 pub struct GeneralEvents {
     /// The first port.
     pub base: u16,
-    /// Bytes of the block, even.
+    /// Bytes of the block, even, at most [`MAX_EVENTS_LEN`].
     pub len: u8,
 }
 
@@ -223,6 +235,9 @@ pub enum BoardError {
     /// More serial ports than have names.
     #[error("{0} serial ports: the tables name at most {MAX_SERIAL_PORTS}")]
     SerialPorts(usize),
+    /// A block of general-purpose events that has no two equal halves or is too long.
+    #[error("{0} bytes of general-purpose events: the length must be even, 2 to {MAX_EVENTS_LEN}")]
+    GeneralEvents(u8),
     /// A window with no addresses in it, or with more than a descriptor can say.
     #[error("window {first:#x}-{last:#x} is empty or too long")]
     Window {

@@ -23,6 +23,8 @@ const X_DSDT_AT: usize = 140;
 const LEGACY_DEVICES: u16 = 1 << 0;
 /// IAPC_BOOT_ARCH: there is an i8042.
 const KEYBOARD_CONTROLLER: u16 = 1 << 1;
+/// IAPC_BOOT_ARCH: there is no RTC.
+const NO_RTC: u16 = 1 << 5;
 
 /// A C2 latency above 100 us says that there is no C2 (ACPI 6.5, table 5.9).
 const NO_C2_LATENCY_US: u16 = 101;
@@ -43,14 +45,7 @@ pub(super) fn fadt(board: &Board) -> Table {
     fadt.p_lvl2_lat = NO_C2_LATENCY_US.into();
     fadt.p_lvl3_lat = NO_C3_LATENCY_US.into();
     fadt.century = RTC_CENTURY_INDEX;
-    let mut boot_arch = 0;
-    if !board.serial_ports.is_empty() {
-        boot_arch |= LEGACY_DEVICES;
-    }
-    if board.keyboard_controller {
-        boot_arch |= KEYBOARD_CONTROLLER;
-    }
-    fadt.iapc_boot_arch = boot_arch.into();
+    fadt.iapc_boot_arch = boot_arch(board).into();
     fadt.reset_reg = port(RESET_PORT, 1, AccessSize::ByteAccess);
     fadt.reset_value = RESET_VALUE;
 
@@ -89,6 +84,23 @@ fn flags(board: &Board) -> Vec<Flags> {
         flags.push(Flags::ForceApicClusterModel);
     }
     flags
+}
+
+/// Says which legacy devices there are (ACPI 6.5, section 5.2.9.3).
+///
+/// VGA's bit stays clear: there may be a legacy VGA. So do those that forbid MSI and ASPM.
+fn boot_arch(board: &Board) -> u16 {
+    let mut boot_arch = 0;
+    if !board.serial_ports.is_empty() {
+        boot_arch |= LEGACY_DEVICES;
+    }
+    if board.keyboard_controller {
+        boot_arch |= KEYBOARD_CONTROLLER;
+    }
+    if !board.rtc {
+        boot_arch |= NO_RTC;
+    }
+    boot_arch
 }
 
 fn registers(fadt: &mut FADTBuilder, board: &Board) {

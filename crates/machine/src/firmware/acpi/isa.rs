@@ -32,7 +32,9 @@ pub(super) fn scope(board: &Board, out: &mut Vec<u8>) {
         let registers = IO::new(port.base, port.base, 1, 8);
         add("PNP0501", &format!("COM{uid}"), uid, &[&registers, &Irq(port.irq)], &mut devices);
     }
-    add("PNP0B00", "RTC_", 0, &[&IO::new(0x70, 0x70, 1, 2), &Irq(RTC_IRQ)], &mut devices);
+    if board.rtc {
+        add("PNP0B00", "RTC_", 0, &[&IO::new(0x70, 0x70, 1, 2), &Irq(RTC_IRQ)], &mut devices);
+    }
     if board.keyboard_controller {
         let (data, command) = (IO::new(0x60, 0x60, 1, 1), IO::new(0x64, 0x64, 1, 1));
         add("PNP0303", "KBD_", 0, &[&data, &command, &Irq(KEYBOARD_IRQ)], &mut devices);

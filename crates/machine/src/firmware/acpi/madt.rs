@@ -7,7 +7,7 @@ use super::board::{Board, IO_APIC_BASE, IO_APIC_ID, LOCAL_APIC_BASE, SCI_GSI, TI
 use super::table::{Table, TableId};
 
 /// The table's revision in ACPI 6.5.
-const REVISION: u8 = 5;
+const REVISION: u8 = 6;
 /// MADT flag: the board has a pair of 8259s as well.
 const PCAT_COMPAT: u32 = 1 << 0;
 /// A CPU's flag: it can be used.

@@ -129,7 +129,8 @@ fn osc() -> Raw {
     Method::new(
         "_OSC".into(),
         4,
-        false,
+        // Two at once would both make the names below.
+        true,
         vec![
             &CreateDWordField::new(&status, &Arg(3), &ZERO),
             &If::new(
