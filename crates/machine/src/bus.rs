@@ -35,8 +35,8 @@ pub enum Effect {
     Reset(ResetPath),
     /// Power the machine off.
     PowerOff,
-    /// Put the BARs of PCI functions where the guest has now asked for them.
-    Pci(pci::Effect),
+    /// A PCI function has changed something outside of a config access.
+    Pci(pci::FunctionId, pci::Change),
 }
 
 /// The way by which a guest asked for a reset.

@@ -6,7 +6,9 @@
 pub mod board;
 pub mod boot;
 pub mod bus;
+mod config_ports;
 pub mod cpu;
 pub mod firmware;
 pub mod interrupt;
 pub mod layout;
+pub mod pci_host;

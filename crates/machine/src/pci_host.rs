@@ -1,0 +1,195 @@
+//! The PCI host of the board: config accesses into the hierarchy, and BARs onto the buses where the guest puts them.
+//!
+//! One lock for all of config space, as one config cycle at a time on a real bus; BAR accesses take the function's
+//! lock only. Not here: what a function answers (`pci` and the devices).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use pci::{
+    Apertures, BarIndex, Change, ConfigAddress, Ecam, FunctionId, Hierarchy, Mapping, Occupied, Place,
+    SharedFunction, Space,
+};
+
+use crate::bus::{Bus, Device, Effect};
+
+/// The PCI host. Devices of the buses refer back to it weakly: the board alone owns it.
+pub struct PciHost {
+    me: Weak<PciHost>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    hierarchy: Hierarchy,
+    ports: Weak<Bus>,
+    memory: Weak<Bus>,
+    // What really lies on a bus. A BAR over a board device or over RAM's neighbours is nobody's: not placed.
+    placed: Vec<Mapping>,
+    ecam: Option<Ecam>,
+}
+
+impl PciHost {
+    /// An empty root bus whose functions' BARs come to lie on `ports` and `memory`.
+    pub fn new(apertures: Apertures, ports: &Arc<Bus>, memory: &Arc<Bus>) -> Arc<Self> {
+        let inner = Inner {
+            hierarchy: Hierarchy::new(apertures),
+            ports: Arc::downgrade(ports),
+            memory: Arc::downgrade(memory),
+            placed: Vec::new(),
+            ecam: None,
+        };
+        Arc::new_cyclic(|me| Self { me: Weak::clone(me), inner: Mutex::new(inner) })
+    }
+
+    /// Plugs `function` in.
+    pub fn add(&self, place: Place, function: SharedFunction) -> Result<FunctionId, Occupied> {
+        let mut inner = self.lock();
+        let (id, effects) = inner.hierarchy.add(place, function)?;
+        inner.apply(&self.me, effects);
+        Ok(id)
+    }
+
+    /// Shows config space in memory at `ecam`, or no longer.
+    pub fn place_ecam(&self, ecam: Option<Ecam>) {
+        self.lock().place_ecam(&self.me, ecam);
+    }
+
+    /// Reads config space; bytes past the register's end read as ones.
+    pub fn read_config(&self, address: ConfigAddress, data: &mut [u8]) {
+        data.fill(0xff);
+        if let Some(reached) = data.get_mut(..address.len) {
+            self.lock().hierarchy.read_config(address.bdf, address.offset, reached);
+        }
+    }
+
+    /// Writes config space; when it returns, BARs lie where the guest has put them.
+    pub fn write_config(&self, address: ConfigAddress, data: &[u8]) {
+        let Some(reached) = data.get(..address.len) else { return };
+        let mut inner = self.lock();
+        let effects = inner.hierarchy.write_config(address.bdf, address.offset, reached);
+        inner.apply(&self.me, effects);
+    }
+
+    /// Carries out what a BAR access changed.
+    pub fn follow(&self, id: FunctionId, change: Change) {
+        self.lock().apply(&self.me, vec![pci::Effect::Changed(id, change)]);
+    }
+
+    /// A panic elsewhere cannot leave the hierarchy half-changed.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, host: &Weak<PciHost>, effects: Vec<pci::Effect>) {
+        for effect in effects {
+            match effect {
+                pci::Effect::Map(mapping) => self.place(mapping),
+                pci::Effect::Unmap(mapping) => self.displace(&mapping),
+                pci::Effect::Changed(id, Change::Bars) => {
+                    let moved = self.hierarchy.refresh(id);
+                    // A refresh tells of maps only, so this goes one level deep.
+                    self.apply(host, moved);
+                }
+                pci::Effect::Changed(_, Change::EcamMoved(ecam)) => self.place_ecam(host, ecam),
+                pci::Effect::Changed(_, Change::SecondaryBusReset) => {}
+            }
+        }
+    }
+
+    fn place(&mut self, mapping: Mapping) {
+        let Some(function) = self.hierarchy.function(mapping.function) else { return };
+        let device = BarDevice { function, id: mapping.function, bar: mapping.bar };
+        let Some(bus) = self.bus(mapping.space) else { return };
+        if bus.insert(mapping.range.clone(), Arc::new(Mutex::new(device))).is_ok() {
+            self.placed.push(mapping);
+        }
+    }
+
+    fn displace(&mut self, mapping: &Mapping) {
+        let Some(index) = self.placed.iter().position(|placed| placed == mapping) else { return };
+        self.placed.swap_remove(index);
+        if let Some(bus) = self.bus(mapping.space) {
+            bus.remove(mapping.range.start);
+        }
+    }
+
+    fn place_ecam(&mut self, host: &Weak<PciHost>, ecam: Option<Ecam>) {
+        let Some(memory) = self.memory.upgrade() else { return };
+        if let Some(old) = self.ecam.take() {
+            memory.remove(old.range().start);
+        }
+        let Some(ecam) = ecam else { return };
+        let device = EcamDevice { host: Weak::clone(host), ecam };
+        if memory.insert(ecam.range(), Arc::new(Mutex::new(device))).is_ok() {
+            self.ecam = Some(ecam);
+        }
+    }
+
+    fn bus(&self, space: Space) -> Option<Arc<Bus>> {
+        match space {
+            Space::Memory => self.memory.upgrade(),
+            Space::Io => self.ports.upgrade(),
+        }
+    }
+}
+
+/// A trapped BAR on a bus.
+struct BarDevice {
+    function: SharedFunction,
+    id: FunctionId,
+    bar: BarIndex,
+}
+
+impl BarDevice {
+    fn effects(&self, changes: Vec<Change>) -> Vec<Effect> {
+        changes.into_iter().map(|change| Effect::Pci(self.id, change)).collect()
+    }
+}
+
+impl Device for BarDevice {
+    fn name(&self) -> &str {
+        "PCI BAR"
+    }
+
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> Vec<Effect> {
+        let changes = lock(&self.function).read_bar(self.bar, offset, data);
+        self.effects(changes)
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Vec<Effect> {
+        let changes = lock(&self.function).write_bar(self.bar, offset, data);
+        self.effects(changes)
+    }
+}
+
+/// The memory-mapped config window on the memory bus.
+struct EcamDevice {
+    host: Weak<PciHost>,
+    ecam: Ecam,
+}
+
+impl Device for EcamDevice {
+    fn name(&self) -> &str {
+        "PCI config window"
+    }
+
+    fn read(&mut self, offset: u64, data: &mut [u8]) -> Vec<Effect> {
+        data.fill(0xff);
+        if let (Some(address), Some(host)) = (self.ecam.decode(offset, data.len()), self.host.upgrade()) {
+            host.read_config(address, data);
+        }
+        Vec::new()
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> Vec<Effect> {
+        if let (Some(address), Some(host)) = (self.ecam.decode(offset, data.len()), self.host.upgrade()) {
+            host.write_config(address, data);
+        }
+        Vec::new()
+    }
+}
+
+fn lock<'a>(function: &'a Mutex<dyn pci::Function + 'static>) -> MutexGuard<'a, dyn pci::Function + 'static> {
+    function.lock().unwrap_or_else(PoisonError::into_inner)
+}
