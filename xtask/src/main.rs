@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut report = Report::default();
     let outcome = Workspace::load().and_then(|workspace| match &arguments.verb {
-        Verb::Setup(options) => setup::run(options, &workspace, &mut report),
+        Verb::Setup(options) => {
+            setup::run(options, &mut report);
+            Ok(())
+        }
         Verb::Check(options) => {
             check::run(options, &workspace, &mut report);
             Ok(())

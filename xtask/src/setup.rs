@@ -6,8 +6,6 @@
 mod packages;
 
 use crate::report::{Findings, Report};
-use crate::workspace::Workspace;
-use anyhow::Result;
 use clap::Args;
 
 /// How to set up.
@@ -18,11 +16,10 @@ pub(crate) struct Options {
     dry_run: bool,
 }
 
-/// Sets this machine up as phases of `report`.
-pub(crate) fn run(options: &Options, _workspace: &Workspace, report: &mut Report) -> Result<()> {
+/// Sets this machine up as phases of `report`; tells whether it is ready.
+pub(crate) fn run(options: &Options, report: &mut Report) -> bool {
     report.phase("packages", || {
         packages::install(options.dry_run)?;
         Ok(Findings::default())
-    });
-    Ok(())
+    })
 }

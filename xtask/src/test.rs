@@ -17,9 +17,6 @@ use outcome::Outcome;
 /// What marks an integration test as a scenario of the lab.
 const SCENARIO: &str = "lab_";
 
-/// The binaries that scenarios bring into the lab, by the crates that build them.
-const SHIPPED: &[&str] = &["cli", "vmm"];
-
 /// Which tests to run.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -38,15 +35,13 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     if options.scenario.is_none() {
         announce(options.unit, chosen.len());
     }
-    if !options.unit {
-        setup::run(&setup::Options::default(), workspace, report)?;
-    }
+    let ready = !options.unit && setup::run(&setup::Options::default(), report);
     if options.scenario.is_none() {
         check::run(&check::Options::default(), workspace, report);
         unit_tests(&others, report);
     }
     if !options.unit {
-        run_scenarios(&chosen, workspace, report);
+        run_scenarios(&chosen, ready, report);
     }
     Ok(())
 }
@@ -96,20 +91,16 @@ fn unit_tests(others: &[String], report: &mut Report) {
     report.phase("doc tests", || follow_tests(&["test", "--no-fail-fast", "--doc", "--workspace"], &[], &[]));
 }
 
-fn run_scenarios(scenarios: &[String], workspace: &Workspace, report: &mut Report) {
-    let shipped: Vec<&str> = SHIPPED.iter().copied().filter(|name| workspace.has(name)).collect();
-    let packages = shipped.iter().flat_map(|name| ["--package", name]);
-    let built = shipped.is_empty()
-        || report.phase("release build", || {
-            run_command(cargo(&["build", "--release"]).args(packages))?;
-            Ok(Findings::default())
-        });
+fn run_scenarios(scenarios: &[String], ready: bool, report: &mut Report) {
+    let built = report.phase("release build", || {
+        run_command(&mut cargo(&["build", "--release", "--workspace", "--exclude", "xtask"]))?;
+        Ok(Findings::default())
+    });
     for scenario in scenarios {
-        report.phase(scenario, || {
-            if !built {
-                return Ok(Findings::skipped("the release binaries were not built"));
-            }
-            follow_tests(&["test"], &["--test", scenario], &["--test-threads=1", "--nocapture"])
+        report.phase(scenario, || match (ready, built) {
+            (false, _) => Ok(Findings::skipped("the lab was not set up, see above")),
+            (_, false) => Ok(Findings::skipped("the release binaries were not built, see above")),
+            _ => follow_tests(&["test"], &["--test", scenario], &["--test-threads=1", "--nocapture"]),
         });
     }
 }

@@ -115,11 +115,6 @@ impl Workspace {
         }
         Ok(files)
     }
-
-    /// Tells whether the workspace has a crate called `name`.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.crates.iter().any(|krate| krate.name == name)
-    }
 }
 
 impl Crate {

@@ -15,8 +15,19 @@ pub(super) struct Outcome {
     failures: Vec<String>,
     skips: Vec<String>,
     runs: usize,
-    /// In the runner's list of tests that passed, which names each of them a second time.
-    in_passed: bool,
+    list: List,
+    /// The last list of failed tests; the first one holds their output, the second their names.
+    listed: Vec<String>,
+}
+
+/// Which of the runner's closing lists is being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum List {
+    #[default]
+    None,
+    /// Tests that passed: names each of them a second time.
+    Passed,
+    Failed,
 }
 
 impl Outcome {
@@ -25,21 +36,22 @@ impl Outcome {
         if let Some(tally) = result_line(line) {
             self.tests.add(tally);
             self.runs += 1;
-            self.in_passed = false;
-        } else if let Some(name) = failed_test(line) {
-            self.failures.push(name.to_owned());
+            self.list = List::None;
+            self.failures.append(&mut self.listed);
         } else if let Some((_, reason)) = line.split_once(SKIPPED) {
-            // A passing test's output is shown once more at the end in some modes: count its skip once.
-            if !self.skips.iter().any(|skip| skip == reason) {
-                self.skips.push(reason.to_owned());
-            }
+            self.skips.push(reason.to_owned());
         }
-        match line {
-            "successes:" => self.in_passed = true,
-            "failures:" => self.in_passed = false,
+        let item = line.strip_prefix("    ");
+        match (self.list, line, item) {
+            (_, "successes:", _) => self.list = List::Passed,
+            (_, "failures:", _) => {
+                self.list = List::Failed;
+                self.listed.clear();
+            }
+            (List::Failed, _, Some(name)) => self.listed.push(name.to_owned()),
             _ => {}
         }
-        !(self.in_passed && (line.is_empty() || line == "successes:" || line.starts_with("    ")))
+        !(self.list == List::Passed && (line.is_empty() || line == "successes:" || item.is_some()))
     }
 
     /// Sums up; `well` is whether cargo itself ended with success.
@@ -69,11 +81,6 @@ fn result_line(line: &str) -> Option<Tally> {
     Some(Tally { passed: count(" passed")?, failed: count(" failed")?, skipped: count(" ignored")? })
 }
 
-/// The test's name in a line such as `test a::b ... FAILED`.
-fn failed_test(line: &str) -> Option<&str> {
-    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,13 +106,24 @@ mod tests {
     fn runs_are_added_up() {
         check(&[OK], true, (5, 0, 1), &[]);
         check(&[OK, "", OK], true, (10, 0, 2), &[]);
-        check(&["test a::b ... FAILED", BAD], false, (4, 2, 0), &["a::b"]);
+        let said = [
+            "failures:",
+            "",
+            "---- a::b stdout ----",
+            "    left: 1",
+            "",
+            "failures:",
+            "    a::b",
+            "    a::c",
+            "",
+            BAD,
+        ];
+        check(&said, false, (4, 2, 0), &["a::b", "a::c"]);
     }
 
     #[test]
     fn a_skip_is_not_a_pass() {
         check(&["test a ... SKIPPED: no /dev/kvm", "ok", OK], true, (4, 0, 2), &[]);
-        check(&["SKIPPED: no /dev/kvm", "SKIPPED: no /dev/kvm", OK], true, (4, 0, 2), &[]);
         check(&["SKIPPED: no /dev/kvm", "SKIPPED: no iasl", OK], true, (3, 0, 3), &[]);
     }
 
