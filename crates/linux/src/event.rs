@@ -120,6 +120,11 @@ impl AsFd for Timer {
     }
 }
 
+/// Makes an event whose fd never blocks.
+pub fn new_event() -> std::io::Result<EventFd> {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+}
+
 /// Nanoseconds of the monotonic clock.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

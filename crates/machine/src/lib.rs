@@ -6,9 +6,19 @@
 pub mod board;
 pub mod boot;
 pub mod bus;
+mod chipset;
 mod config_ports;
 pub mod cpu;
+mod events;
 pub mod firmware;
 pub mod interrupt;
 pub mod layout;
+mod life;
+mod machine;
 pub mod pci_host;
+mod time;
+mod vcpus;
+
+pub use events::{Event, Events};
+pub use life::LifeError;
+pub use machine::{BuildError, Config, Machine};

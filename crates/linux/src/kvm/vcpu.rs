@@ -147,6 +147,11 @@ impl Vcpu {
         Ok(())
     }
 
+    /// Tells a guest that uses kvmclock that it is about to stand still, so that its watchdogs do not bark.
+    pub fn note_pause(&self) -> Result<(), KvmError> {
+        self.fd.kvmclock_ctrl().map_err(KvmError::new("KVM_KVMCLOCK_CTRL"))
+    }
+
     /// A handle that makes this vCPU leave the guest.
     pub fn kick(&self) -> Kick {
         Kick { run: Arc::clone(&self.run), thread: Arc::clone(&self.thread) }

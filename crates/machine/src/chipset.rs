@@ -1,0 +1,116 @@
+//! The chipset: every board device at its place on the buses, wired to its interrupt.
+//!
+//! Built anew for each life of the machine. Not here: vCPUs, memory, and the functions plugged into PCI slots.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use linux::kvm::{IrqLine, Vm};
+
+use crate::board::output::{OutputBuffer, Wake};
+use crate::board::power::{self, PowerManagement};
+use crate::board::serial::Serial;
+use crate::bus::{Bus, Device, Effect, RangeTaken};
+use crate::config_ports::{self, ConfigPorts};
+use crate::events::Events;
+use crate::firmware::acpi::board::{Board, SCI_GSI};
+use crate::interrupt::InterruptLine;
+use crate::pci_host::PciHost;
+use crate::time::MachineClock;
+
+/// The board's devices on their buses.
+pub(crate) struct Chipset {
+    ports: Arc<Bus>,
+    memory: Arc<Bus>,
+    pci: Arc<PciHost>,
+    serial: Arc<Mutex<Serial>>,
+    power: Arc<Mutex<PowerManagement>>,
+}
+
+/// What the chipset is connected to.
+pub(crate) struct Connections<'a> {
+    pub(crate) vm: &'a Vm,
+    pub(crate) clock: &'a Arc<MachineClock>,
+    pub(crate) events: &'a Arc<Events>,
+    pub(crate) console: &'a Arc<OutputBuffer>,
+}
+
+/// COM1: its first port, the number of its ports, its ISA interrupt.
+const SERIAL: (u64, u64, u32) = (0x3f8, 8, 4);
+
+impl Chipset {
+    /// Builds the devices that `board` describes.
+    pub(crate) fn build(board: &Board, to: &Connections<'_>) -> Result<Self, RangeTaken> {
+        let (ports, memory) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
+        let pci = PciHost::new(apertures(board), &ports, &memory);
+        let line = |gsi| Box::new(KvmLine(to.vm.irq_line(gsi)));
+        let wake: Arc<dyn Wake> = Arc::clone(to.events) as _;
+
+        let serial = Serial::new(line(SERIAL.2), Arc::clone(to.console), Arc::clone(&wake));
+        let clock = Arc::clone(to.clock) as _;
+        let power = PowerManagement::new(clock, line(u32::from(SCI_GSI)), Arc::clone(&wake));
+        let chipset = Self {
+            pci,
+            serial: Arc::new(Mutex::new(serial)),
+            power: Arc::new(Mutex::new(power)),
+            ports,
+            memory,
+        };
+
+        let place = |base: u64, len: u64, device| chipset.ports.insert(base..base + len, device);
+        place(SERIAL.0, SERIAL.1, Arc::clone(&chipset.serial) as _)?;
+        place(u64::from(board.power.pm1_event), power::PORTS, Arc::clone(&chipset.power) as _)?;
+        let config = Arc::new(Mutex::new(ConfigPorts::new(&chipset.pci)));
+        place(u64::from(pci::ADDRESS_PORT), config_ports::PORTS, config)?;
+        Ok(chipset)
+    }
+
+    /// Memory accesses that no slot answers.
+    pub(crate) fn memory(&self) -> &Bus {
+        &self.memory
+    }
+
+    /// The PCI host.
+    pub(crate) fn pci(&self) -> &PciHost {
+        &self.pci
+    }
+
+    /// Reads a port once for each `width` bytes of `data`, as the guest's string instruction does.
+    pub(crate) fn read_ports(&self, port: u16, width: usize, data: &mut [u8]) -> Vec<Effect> {
+        let reads = data.chunks_mut(width.max(1));
+        reads.flat_map(|data| self.ports.read(u64::from(port), data)).collect()
+    }
+
+    /// Writes a port once for each `width` bytes of `data`.
+    pub(crate) fn write_ports(&self, port: u16, width: usize, data: &[u8]) -> Vec<Effect> {
+        data.chunks(width.max(1)).flat_map(|data| self.ports.write(u64::from(port), data)).collect()
+    }
+
+    /// The serial port.
+    pub(crate) fn serial(&self) -> MutexGuard<'_, Serial> {
+        self.serial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The power management block.
+    pub(crate) fn power(&self) -> MutexGuard<'_, PowerManagement> {
+        self.power.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An interrupt input of the in-kernel controllers.
+struct KvmLine(IrqLine);
+
+impl InterruptLine for KvmLine {
+    fn set(&self, high: bool) {
+        // KVM_IRQ_LINE fails only for a VM without controllers, and then none of this runs.
+        let _ = self.0.set(high);
+    }
+}
+
+fn apertures(board: &Board) -> pci::Apertures {
+    let high = board.memory_windows_64.first().map_or(0..0, |window| *window.start()..window.end() + 1);
+    pci::Apertures {
+        low: crate::layout::LOW_RAM_LIMIT..crate::layout::PCI_32_BIT[1].end,
+        high,
+        io: crate::layout::PCI_IO,
+    }
+}

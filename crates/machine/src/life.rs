@@ -1,0 +1,151 @@
+//! One life of a machine: from power-on or reset to the next reset or the end.
+//!
+//! Each life is a fresh KVM VM with a fresh chipset; only guest RAM, the clock and the files outlive it. So there is no
+//! reset code that could forget a register.
+
+use std::io;
+use std::sync::Arc;
+
+use linux::kvm::{CpuidEntry, Kvm, KvmError, Vcpu, Vm};
+use linux::memory::{GuestAddress, GuestBytes, GuestRam};
+
+use crate::boot::{self, Facts, Kernel, LoadError};
+use crate::bus::RangeTaken;
+use crate::chipset::{Chipset, Connections};
+use crate::cpu::cpuid::{self, Topology};
+use crate::firmware::acpi::{self, BoardError, PlacementError};
+use crate::layout;
+use crate::vcpus::{Surroundings, Vcpus};
+
+/// A machine could not be brought to life.
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    /// KVM refused a call.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The kernel could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The ACPI tables could not be made.
+    #[error("describe the board in ACPI tables")]
+    Describe(#[from] BoardError),
+    /// The ACPI tables could not be placed.
+    #[error("place the ACPI tables")]
+    Place(#[from] PlacementError),
+    /// The machine has no memory where the ACPI tables go.
+    #[error("the machine has no memory at {address:#x} for its ACPI tables; give it at least 64 MiB")]
+    NoMemory {
+        /// Guest-physical address.
+        address: u64,
+    },
+    /// Two devices want the same ports.
+    #[error(transparent)]
+    RangeTaken(#[from] RangeTaken),
+    /// A vCPU's thread could not be made.
+    #[error("make a vCPU thread")]
+    Thread(#[source] io::Error),
+}
+
+/// What a life is made from.
+pub(crate) struct Ingredients<'a> {
+    pub(crate) kvm: &'a Kvm,
+    pub(crate) cpuid: &'a [CpuidEntry],
+    pub(crate) cpus: u32,
+    pub(crate) ram: &'a GuestRam,
+    pub(crate) ram_size: u64,
+    pub(crate) kernel: &'a mut Kernel,
+    pub(crate) connections: ConnectionsWithoutVm<'a>,
+}
+
+/// The outside ends of the chipset's wires that outlive a life.
+pub(crate) struct ConnectionsWithoutVm<'a> {
+    pub(crate) clock: &'a Arc<crate::time::MachineClock>,
+    pub(crate) events: &'a Arc<crate::events::Events>,
+    pub(crate) console: &'a Arc<crate::board::output::OutputBuffer>,
+    pub(crate) exits: &'a Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// A machine that lives. Its vCPUs stand until [`Vcpus::resume`].
+pub(crate) struct Life {
+    pub(crate) vcpus: Vcpus,
+    pub(crate) chipset: Arc<Chipset>,
+}
+
+// The root pointer at the start of the BIOS area, where a kernel that was told nothing would search.
+const RSDP: u64 = layout::BIOS_AREA.start;
+const ACPI_TABLES: std::ops::Range<u64> = layout::BIOS_AREA.start + 0x40..layout::BIOS_AREA.end;
+
+impl Life {
+    pub(crate) fn begin(ingredients: Ingredients<'_>) -> Result<Self, LifeError> {
+        let vm = ingredients.kvm.create_vm()?;
+        vm.create_interrupt_controllers(layout::KVM_PRIVATE)?;
+        for block in ingredients.ram.blocks() {
+            vm.map(block.guest, &block.memory, false)?;
+        }
+
+        let board = board(ingredients.cpus);
+        let outside = &ingredients.connections;
+        let connections =
+            Connections { vm: &vm, clock: outside.clock, events: outside.events, console: outside.console };
+        let chipset = Arc::new(Chipset::build(&board, &connections)?);
+
+        let ecam = u64::from(board.ecam.base)..u64::from(board.ecam.base) + board.ecam.len_bytes();
+        let memory_map = layout::memory_map(ingredients.ram_size, ecam);
+        let rsdp = write_tables(&board, ingredients.ram)?;
+        let facts = Facts { rsdp, memory_map: &memory_map };
+        let start = boot::load(ingredients.ram.view(), ingredients.kernel, &facts)?;
+
+        let mut vcpus = create_vcpus(&vm, ingredients.cpus, ingredients.cpuid, ingredients.kvm)?;
+        if let Some(first) = vcpus.first_mut() {
+            first.set_start_state(&start)?;
+            first.set_msrs(&START_MSRS)?;
+        }
+        // PCI config accesses come in pairs, the address first: the pair costs one exit to user space.
+        vm.coalesce_port(pci::ADDRESS_PORT, 4)?;
+
+        let surroundings = Surroundings {
+            chipset: Arc::clone(&chipset),
+            events: Arc::clone(outside.events),
+            exits: Arc::clone(outside.exits),
+        };
+        let vcpus = Vcpus::spawn(vcpus, &surroundings).map_err(LifeError::Thread)?;
+        Ok(Self { vcpus, chipset })
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.vcpus.end();
+    }
+}
+
+/// What firmware leaves behind and a kernel relies on, as register and value.
+///
+/// IA32_MISC_ENABLE: fast string operations. IA32_MTRR_DEF_TYPE: MTRRs on, memory is write-back where they name nothing;
+/// KVM heeds them when an assigned device makes DMA non-coherent (arch/x86/kvm/mtrr.c).
+const START_MSRS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 0x800 | 6)];
+
+fn board(cpus: u32) -> acpi::Board {
+    acpi::Board::new((0..cpus).collect())
+}
+
+fn write_tables(board: &acpi::Board, ram: &GuestRam) -> Result<u64, LifeError> {
+    let placement = acpi::place(&acpi::tables(board)?, RSDP, ACPI_TABLES)?;
+    for table in &placement.tables {
+        ram.view()
+            .write_slice(&table.bytes, GuestAddress(table.address))
+            .map_err(|_| LifeError::NoMemory { address: table.address })?;
+    }
+    Ok(placement.rsdp)
+}
+
+fn create_vcpus(vm: &Vm, cpus: u32, supported: &[CpuidEntry], kvm: &Kvm) -> Result<Vec<Vcpu>, KvmError> {
+    let topology = Topology { cpus, tsc_deadline: kvm.has_tsc_deadline() };
+    let mut vcpus = Vec::with_capacity(cpus as usize);
+    for id in 0..cpus {
+        let vcpu = vm.create_vcpu(id)?;
+        vcpu.set_cpuid(&cpuid::leaves(supported, topology, id))?;
+        vcpus.push(vcpu);
+    }
+    Ok(vcpus)
+}

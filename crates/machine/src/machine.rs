@@ -1,0 +1,234 @@
+//! The machine as its process sees it: built once, living one life after another, steered from the event thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use linux::kvm::{CpuidEntry, Kvm, KvmError};
+use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
+use spec::{MachineState, MemoryBacking, MemorySpec};
+
+use crate::board::clock::Deadline;
+use crate::board::output::OutputBuffer;
+use crate::boot::Kernel;
+use crate::events::Events;
+use crate::layout;
+use crate::life::{ConnectionsWithoutVm, Ingredients, Life, LifeError};
+use crate::time::MachineClock;
+
+/// What a machine is built from.
+#[derive(Debug)]
+pub struct Config {
+    /// Number of vCPUs.
+    pub cpus: u32,
+    /// Guest RAM.
+    pub memory: MemorySpec,
+    /// What it starts.
+    pub kernel: Kernel,
+}
+
+/// A machine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// More vCPUs than the host's KVM can give, or none.
+    #[error("a machine can have 1 to {max} vCPUs on this host, not {wanted}")]
+    Cpus {
+        /// What was asked for.
+        wanted: u32,
+        /// What KVM can give.
+        max: usize,
+    },
+    /// Less memory than any kernel needs.
+    #[error("a machine needs at least 16 MiB of memory in whole 4 KiB pages, not {wanted} bytes")]
+    Memory {
+        /// Bytes asked for.
+        wanted: u64,
+    },
+    /// Guest RAM could not be made.
+    #[error(transparent)]
+    Ram(#[from] AllocateRamError),
+    /// KVM refused a call.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The first life could not begin.
+    #[error(transparent)]
+    Life(#[from] LifeError),
+    /// The kernel gave no event fd.
+    #[error("make an event fd")]
+    Event(#[source] std::io::Error),
+}
+
+/// A machine. All methods are for the one event thread that owns it.
+pub struct Machine {
+    kvm: Kvm,
+    cpuid: Vec<CpuidEntry>,
+    config: Config,
+    clock: Arc<MachineClock>,
+    events: Arc<Events>,
+    console: Arc<OutputBuffer>,
+    exits: Arc<AtomicU64>,
+    state: MachineState,
+    // Declared before the RAM that its slots show to the guest; slots keep it mapped in any case.
+    life: Option<Life>,
+    ram: GuestRam,
+}
+
+/// How much console output may wait for the terminal before the guest's serial port says that it is full.
+const CONSOLE_BUFFER: usize = 64 << 10;
+
+const SMALLEST_MEMORY: u64 = 16 << 20;
+
+impl Machine {
+    /// Builds the machine, paused before its first instruction.
+    pub fn build(kvm: Kvm, config: Config) -> Result<Self, BuildError> {
+        let max = kvm.max_vcpus();
+        if config.cpus == 0 || config.cpus as usize > max {
+            return Err(BuildError::Cpus { wanted: config.cpus, max });
+        }
+        let size = config.memory.size.0;
+        if size < SMALLEST_MEMORY || size % 4096 != 0 {
+            return Err(BuildError::Memory { wanted: size });
+        }
+        let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
+        let events = Arc::new(Events::new().map_err(BuildError::Event)?);
+        let mut machine = Self {
+            cpuid: kvm.supported_cpuid()?,
+            kvm,
+            config,
+            clock: Arc::default(),
+            console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&events) as _),
+            events,
+            exits: Arc::default(),
+            state: MachineState::Paused,
+            life: None,
+            ram,
+        };
+        machine.clock.pause();
+        machine.begin_life()?;
+        Ok(machine)
+    }
+
+    /// Lets the vCPUs run.
+    pub fn resume(&mut self) {
+        if self.state == MachineState::Running {
+            return;
+        }
+        self.state = MachineState::Running;
+        self.clock.resume();
+        if let Some(life) = &self.life {
+            life.vcpus.resume();
+        }
+    }
+
+    /// Makes the vCPUs and the machine's time stand still.
+    pub fn pause(&mut self) {
+        if self.state == MachineState::Paused {
+            return;
+        }
+        self.state = MachineState::Paused;
+        if let Some(life) = &self.life {
+            life.vcpus.pause();
+        }
+        self.clock.pause();
+    }
+
+    /// Resets the machine: this life ends and the next begins, in the same state (running or paused).
+    pub fn reset(&mut self) -> Result<(), LifeError> {
+        self.life = None;
+        self.begin_life()?;
+        if let (MachineState::Running, Some(life)) = (self.state, &self.life) {
+            life.vcpus.resume();
+        }
+        Ok(())
+    }
+
+    /// Ends the life for good; the machine can only be dropped then.
+    pub fn end(&mut self) {
+        self.life = None;
+    }
+
+    /// Presses the power button; false when the guest will not notice.
+    pub fn press_power_button(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.chipset.power().press_power_button())
+    }
+
+    /// Whether it runs.
+    pub fn state(&self) -> MachineState {
+        self.state
+    }
+
+    /// What its threads and devices want looked after.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Exits to user space so far, over all vCPUs and lives.
+    pub fn exits(&self) -> u64 {
+        self.exits.load(Ordering::Relaxed)
+    }
+
+    /// Console bytes that were lost because nobody took them.
+    pub fn console_lost(&self) -> u64 {
+        self.console.lost()
+    }
+
+    /// Moves what the guest has written to its console into `taken`.
+    pub fn take_console_output(&self, taken: &mut Vec<u8>) {
+        let refused = self.console.drain(taken);
+        if let (true, Some(life)) = (refused, &self.life) {
+            life.chipset.serial().output_has_room();
+        }
+    }
+
+    /// Types into the guest's console; the number of bytes for which it had room.
+    pub fn type_into_console(&self, bytes: &[u8]) -> usize {
+        self.life.as_ref().map_or(0, |life| life.chipset.serial().receive(bytes))
+    }
+
+    /// The moment of the host's monotonic clock, in nanoseconds, at which [`fire_deadlines`](Self::fire_deadlines) is due.
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.state == MachineState::Paused {
+            return None;
+        }
+        let due = self.life.as_ref()?.chipset.power().next_deadline()?;
+        Some(self.clock.host_ns(due))
+    }
+
+    /// Lets devices do what has come due.
+    pub fn fire_deadlines(&self) {
+        if let Some(life) = &self.life {
+            life.chipset.power().fire();
+        }
+    }
+
+    fn begin_life(&mut self) -> Result<(), LifeError> {
+        self.life = Some(Life::begin(Ingredients {
+            kvm: &self.kvm,
+            cpuid: &self.cpuid,
+            cpus: self.config.cpus,
+            ram: &self.ram,
+            ram_size: self.config.memory.size.0,
+            kernel: &mut self.config.kernel,
+            connections: ConnectionsWithoutVm {
+                clock: &self.clock,
+                events: &self.events,
+                console: &self.console,
+                exits: &self.exits,
+            },
+        })?);
+        Ok(())
+    }
+}
+
+fn ram_spec(memory: &MemorySpec) -> RamSpec {
+    RamSpec {
+        blocks: layout::ram_blocks(memory.size.0),
+        pages: match memory.backing {
+            MemoryBacking::Transparent => PageKind::Transparent,
+            MemoryBacking::Small => PageKind::Small,
+            MemoryBacking::Huge2M => PageKind::Huge2M,
+            MemoryBacking::Huge1G => PageKind::Huge1G,
+        },
+        shared: memory.shared,
+        prefault: memory.prefault,
+    }
+}
