@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, IsTerminal, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +17,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     eprintln!("    $ {shown}");
-    let child = command.stdin(Stdio::null()).stdout(std::io::stderr()).spawn();
-    let status = wait(child.with_context(|| format!("cannot start `{shown}`"))?)?;
+    command.stdin(Stdio::null()).stdout(std::io::stderr());
+    // A terminal shows cargo's own progress bar, which our lines would break.
+    let status =
+        if std::io::stderr().is_terminal() { command.status() } else { with_heartbeat(|| command.status()) };
+    let status = status.with_context(|| format!("cannot start `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` ended with {status}");
     }
@@ -72,6 +75,25 @@ pub(crate) fn follow(command: &mut Command, mut on_line: impl FnMut(&str) -> boo
     child.wait().with_context(|| format!("cannot wait for `{shown}`"))
 }
 
+/// Does `work`, and says now and then that it is still being done.
+pub(crate) fn with_heartbeat<T>(work: impl FnOnce() -> T) -> T {
+    let (done, ended) = mpsc::channel::<()>();
+    let beat = thread::spawn(move || {
+        let started = Instant::now();
+        while ended.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+            say_alive(started);
+        }
+    });
+    let result = work();
+    drop(done);
+    beat.join().ok();
+    result
+}
+
+fn say_alive(started: Instant) {
+    eprintln!("    ... still running, {} s", started.elapsed().as_secs());
+}
+
 /// Names the cargo that runs us, so that a chosen toolchain stays chosen.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -88,24 +110,6 @@ fn send_lines(output: impl Read, sender: &mpsc::Sender<String>) {
             return;
         }
     }
-}
-
-/// Waits for `child`; where no terminal shows cargo's own progress bar, a line now and then says that it lives.
-fn wait(mut child: Child) -> Result<ExitStatus> {
-    if std::io::stderr().is_terminal() {
-        return Ok(child.wait()?);
-    }
-    let (done, ended) = mpsc::channel::<()>();
-    let beat = thread::spawn(move || {
-        let started = Instant::now();
-        while ended.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("    ... still running, {} s", started.elapsed().as_secs());
-        }
-    });
-    let status = child.wait();
-    drop(done);
-    beat.join().ok();
-    Ok(status?)
 }
 
 /// Writes `command` as one would type it; `cargo` without the toolchain's path in front.
