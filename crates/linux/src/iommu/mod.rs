@@ -4,7 +4,13 @@
 //! iommufd. The memory followers of the machine call it; nobody else maps by hand. Not here: which memory is
 //! mapped where.
 
+mod iommufd;
+mod type1;
+
 use std::ops::RangeInclusive;
+
+pub use iommufd::{Ioas, Iommufd};
+pub use type1::Type1;
 
 use rustix::io::Errno;
 
@@ -66,6 +72,9 @@ pub enum IommuOperation {
     /// Asking what a file is.
     #[error("ask what the IOMMU file is")]
     Identify,
+    /// Asking for the state of a group.
+    #[error("ask for the state of IOMMU group {group}")]
+    GroupStatus { group: u32 },
     /// Putting a group into the container.
     #[error("put IOMMU group {group} into the container")]
     AddGroup { group: u32 },
@@ -104,6 +113,9 @@ pub enum IommuCause {
     /// The file speaks another version of the interface.
     #[error("the kernel speaks version {0} of VFIO, not 0")]
     Version(u32),
+    /// A function of the group is in the hands of a host driver.
+    #[error("a host driver holds a function of the group")]
+    NotViable,
     /// The kernel does not offer what is needed.
     #[error("the kernel does not offer it")]
     NotOffered,

@@ -71,6 +71,10 @@ pub enum Cause {
 pub enum Operation {
     /// Opening it.
     Open { name: String },
+    /// Binding it to an iommufd.
+    Bind { name: String },
+    /// Attaching it to an I/O address space.
+    Attach { space: u32 },
     /// Asking what it is.
     Info,
     /// Asking for a region.
@@ -122,6 +126,8 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Open { name } => write!(f, "open device {name}"),
+            Self::Bind { name } => write!(f, "bind device {name} to the iommufd"),
+            Self::Attach { space } => write!(f, "attach the device to I/O address space {space}"),
             Self::Info => f.write_str("ask what the device is"),
             Self::RegionInfo { region } => write!(f, "ask for region {region}"),
             Self::Read { region, offset, len } => {

@@ -7,21 +7,38 @@
 //! Dropping anything here closes files of this process and does no more. The kernel then disables interrupts and
 //! bus mastering and resets the function when its last file is closed (`drivers/vfio/pci/vfio_pci_core.c`).
 
+mod access;
+mod cdev;
 pub mod config;
 mod error;
 
+mod group;
 mod hot_reset;
-mod info;
+pub(crate) mod info;
 pub(crate) mod ioctl;
 mod irq;
+mod kernel_device;
+mod kvm;
+mod rom;
+mod vectors;
 
+pub use access::{Access, AccessError, Inherited, InheritedCdev};
+pub use cdev::{Cdev, attach};
 pub use error::{Cause, DeviceError, Operation};
+pub use group::{Group, GroupStatus};
 pub use hot_reset::{ConcernedFunction, Holder, Ownership, ResetScope};
 pub use info::{Area, AtomicCompletion, DeviceInfo, RegionIndex, RegionInfo, RegionKind};
 pub use irq::{IrqAction, IrqIndex, IrqInfo, MAX_VECTORS};
+pub use kernel_device::KernelDevice;
+pub use kvm::{KvmFileError, add_to_kvm, remove_from_kvm};
+pub use rom::{MAX_ROM_BYTES, Rom, RomContent, read_rom};
 pub use rustix::io::Errno;
+pub use vectors::{MessageVectors, Step};
 
 use crate::memory::Mapping;
+
+/// The page in which the kernel maps device memory, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
 
 /// An open PCI function: the kernel's, or a scripted one ([`fake::FakeDevice`]).
 ///

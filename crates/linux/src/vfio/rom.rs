@@ -1,0 +1,67 @@
+//! The expansion ROM as the kernel shows it: a size, and content that may or may not be readable.
+//!
+//! Not here: what the content means, repairs, and ROM files; the machine's assigned functions do that.
+
+use super::config::Config;
+use super::{Cause, Device, DeviceError, PAGE_SIZE, RegionIndex};
+
+/// The largest ROM a BAR can ask for: 24 address bits (PCI 3.0, 6.2.5.2).
+pub const MAX_ROM_BYTES: u64 = 16 << 20;
+
+const ROM_BAR: u64 = 0x30;
+/// The address bits of the ROM BAR.
+const ADDRESS: u32 = 0xffff_f800;
+
+/// The expansion ROM of a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rom {
+    /// Size of the BAR in bytes; 0 when there is none.
+    pub bar_size: u64,
+    /// What could be read.
+    pub content: RomContent,
+}
+
+/// The content of an expansion ROM, as far as it can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RomContent {
+    /// The kernel shows no ROM, or the function does not answer: both are ordinary.
+    Unreadable,
+    /// The first bytes; fewer than the region when the rest did not answer.
+    Bytes(Vec<u8>),
+}
+
+/// Sizes the ROM BAR and reads the ROM; a ROM that cannot be read is a fact and no error.
+///
+/// The size comes from the BAR: the region tells what the kernel can read, which is 0 for a ROM it finds invalid and
+/// 128 KiB for the shadow of the boot display (`vfio_pci_core.c`, `vfio_pci_ioctl_get_region_info`).
+pub fn read_rom(device: &dyn Device) -> Result<Rom, DeviceError> {
+    let bar_size = bar_size(Config(device))?;
+    let readable = device.region(RegionIndex::ROM).map_or(0, |region| region.size.min(MAX_ROM_BYTES));
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < readable {
+        let offset = bytes.len() as u64;
+        let mut chunk = vec![0xff; (readable - offset).min(PAGE_SIZE) as usize];
+        match device.read(RegionIndex::ROM, offset, &mut chunk) {
+            Ok(()) => bytes.extend(chunk),
+            Err(DeviceError { cause: Cause::Short { done, .. }, .. }) => {
+                bytes.extend(chunk.get(..done).unwrap_or_default());
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    let content = if bytes.is_empty() { RomContent::Unreadable } else { RomContent::Bytes(bytes) };
+    Ok(Rom { bar_size, content })
+}
+
+/// The size that the ROM BAR asks for. The kernel keeps a copy of it for us, so the function sees none of this.
+fn bar_size(config: Config<'_>) -> Result<u64, DeviceError> {
+    let before = config.read_u32(ROM_BAR)?;
+    config.write_u32(ROM_BAR, ADDRESS)?;
+    let mask = config.read_u32(ROM_BAR)? & ADDRESS;
+    config.write_u32(ROM_BAR, before)?;
+    Ok(match mask {
+        0 => 0,
+        mask => u64::from(!mask) + 1,
+    })
+}
