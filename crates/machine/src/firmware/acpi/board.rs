@@ -2,7 +2,9 @@
 //!
 //! Not here: any device. The machine's devices use the constants; [`super::tables`] reads the description.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
+
+use crate::layout;
 
 /// Where every local APIC answers (Intel SDM volume 3, section 11.4.1).
 pub const LOCAL_APIC_BASE: u32 = 0xfee0_0000;
@@ -25,26 +27,17 @@ pub const S5_SLEEP_TYPE: u8 = 0;
 /// The byte of the RTC's memory that holds the century, in BCD.
 pub const RTC_CENTURY_INDEX: u8 = 0x32;
 
-/// Length in bytes of the PM1 event block: status, then enable.
-pub const PM1_EVENT_LEN: u8 = 4;
-/// Length in bytes of the PM1 control register.
-pub const PM1_CONTROL_LEN: u8 = 2;
-/// Length in bytes of the PM timer.
-pub const PM_TIMER_LEN: u8 = 4;
+/// Where the power management registers are (PMBASE of the ICH9) when nobody moved them.
+pub const POWER_BASE: u16 = 0x600;
 
 /// Most CPUs the tables can name: three hexadecimal digits in the namespace.
 pub const MAX_CPUS: usize = 4096;
 /// Most serial ports a PC has places for.
 pub const MAX_SERIAL_PORTS: usize = 4;
-/// Longest block of general-purpose events: its length in bits must fit a byte, and it has two halves.
-pub const MAX_EVENTS_LEN: u8 = 30;
 /// The device number of the host bridge on bus 0.
 pub const HOST_BRIDGE_DEVICE: u8 = 0;
 /// The device number of the LPC bridge on bus 0, and the highest there is.
 pub const LPC_DEVICE: u8 = 31;
-
-/// Address space that one bus takes in the enhanced configuration space.
-const ECAM_BYTES_PER_BUS: u64 = 1 << 20;
 
 /// Names the GSI that INTx pin `pin` (0 is INTA#) of device `device` on bus 0 arrives at.
 ///
@@ -90,16 +83,16 @@ impl Board {
     pub fn new(cpus: Vec<u32>) -> Self {
         Self {
             cpus,
-            ecam: Ecam { base: 0xb000_0000, last_bus: 0 },
-            memory_windows_32: vec![
-                0x000a_0000..=0x000b_ffff,
-                0x8000_0000..=0xafff_ffff,
-                0xc000_0000..=0xfebf_ffff,
-            ],
+            ecam: Ecam { base: layout::ECAM as u32, last_bus: 0 },
+            memory_windows_32: [layout::VGA_HOLE]
+                .into_iter()
+                .chain(layout::PCI_32_BIT)
+                .map(inclusive)
+                .collect(),
             memory_windows_64: Vec::new(),
-            // All but the ports of PCI's own first configuration mechanism, 0xCF8 to 0xCFF.
-            io_windows: vec![0x0000..=0x0cf7, 0x0d00..=0xffff],
-            power: PowerBlock { pm1_event: 0x600, pm1_control: 0x604, timer: Some(0x608), events: None },
+            // The board's own ports up to PCI's first configuration mechanism, and those for functions.
+            io_windows: vec![0x0000..=0x0cf7, inclusive(layout::PCI_IO)],
+            power: PowerBlock { pm1_event: POWER_BASE, timer: true, events: true },
             serial_ports: vec![SerialPort { base: 0x3f8, irq: 4 }],
             rtc: true,
             keyboard_controller: true,
@@ -116,16 +109,11 @@ impl Board {
         if let Some(pair) = self.cpus.windows(2).find(|pair| pair[0] >= pair[1]) {
             return Err(BoardError::CpuOrder { id: pair[1], after: pair[0] });
         }
-        if u64::from(self.ecam.base) % ECAM_BYTES_PER_BUS != 0 || self.ecam.end() > 1 << 32 {
+        if u64::from(self.ecam.base) % layout::ECAM_PER_BUS != 0 || self.ecam.end() > 1 << 32 {
             return Err(BoardError::Ecam(self.ecam));
         }
         if self.serial_ports.len() > MAX_SERIAL_PORTS {
             return Err(BoardError::SerialPorts(self.serial_ports.len()));
-        }
-        if let Some(events) = self.power.events
-            && (events.len == 0 || events.len % 2 != 0 || events.len > MAX_EVENTS_LEN)
-        {
-            return Err(BoardError::GeneralEvents(events.len));
         }
         self.check_windows()?;
         let mut seen = [false; 32];
@@ -163,6 +151,12 @@ impl Board {
     }
 }
 
+/// Turns a range into one that an address space's last address fits in.
+fn inclusive<T: TryFrom<u64> + Default>(range: Range<u64>) -> RangeInclusive<T> {
+    let narrow = |address| T::try_from(address).unwrap_or_default();
+    narrow(range.start)..=narrow(range.end - 1)
+}
+
 /// The enhanced configuration space: every function's 4 KiB of registers as memory, from bus 0 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ecam {
@@ -175,7 +169,7 @@ pub struct Ecam {
 impl Ecam {
     /// Gives the size in bytes.
     pub fn len_bytes(&self) -> u64 {
-        (u64::from(self.last_bus) + 1) * ECAM_BYTES_PER_BUS
+        (u64::from(self.last_bus) + 1) * layout::ECAM_PER_BUS
     }
 
     fn end(&self) -> u64 {
@@ -183,27 +177,17 @@ impl Ecam {
     }
 }
 
-/// The ports of the power management registers (ACPI 6.5, section 4.8). Enabled from the start: the bit SCI_EN of
-/// PM1 control always reads 1, and nothing is written to an SMI port.
+/// The power management registers, laid out as [`crate::board::power`] has them. ACPI mode is on from the start: the
+/// bit SCI_EN of PM1 control always reads 1, and nothing is written to an SMI port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PowerBlock {
-    /// PM1 status and enable, [`PM1_EVENT_LEN`] bytes.
+    /// The first port, that of PM1's events.
     pub pm1_event: u16,
-    /// PM1 control, [`PM1_CONTROL_LEN`] bytes.
-    pub pm1_control: u16,
-    /// The 32-bit PM timer at 3.579545 MHz, [`PM_TIMER_LEN`] bytes. Linux reads it some twenty times at boot when present.
-    pub timer: Option<u16>,
-    /// The general-purpose events. Linux clears each of their registers at boot, two exits for every 8 events.
-    pub events: Option<GeneralEvents>,
-}
-
-/// A block of general-purpose events: status registers in its first half, enable registers in its second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GeneralEvents {
-    /// The first port.
-    pub base: u16,
-    /// Bytes of the block, even, at most [`MAX_EVENTS_LEN`].
-    pub len: u8,
+    /// Whether the guest is told of the PM timer. Linux reads it some twenty times at boot when so.
+    pub timer: bool,
+    /// Whether the guest is told of the general-purpose events. Linux clears their registers at boot when so, two
+    /// writes for every eight events.
+    pub events: bool,
 }
 
 /// A 16550 serial port.
@@ -235,9 +219,6 @@ pub enum BoardError {
     /// More serial ports than have names.
     #[error("{0} serial ports: the tables name at most {MAX_SERIAL_PORTS}")]
     SerialPorts(usize),
-    /// A block of general-purpose events that has no two equal halves or is too long.
-    #[error("{0} bytes of general-purpose events: the length must be even, 2 to {MAX_EVENTS_LEN}")]
-    GeneralEvents(u8),
     /// A window with no addresses in it, or with more than a descriptor can say.
     #[error("window {first:#x}-{last:#x} is empty or too long")]
     Window {

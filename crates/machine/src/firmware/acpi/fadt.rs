@@ -6,11 +6,10 @@ use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 
-use super::board::{
-    Board, PM_TIMER_LEN, PM1_CONTROL_LEN, PM1_EVENT_LEN, RESET_PORT, RESET_VALUE, RTC_CENTURY_INDEX, SCI_GSI,
-};
+use super::board::{Board, RESET_PORT, RESET_VALUE, RTC_CENTURY_INDEX, SCI_GSI};
 use super::table::{Pointer, Table, TableId};
 use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID};
+use crate::board::power;
 
 /// Where the FADT keeps the 32-bit address of the FACS.
 const FACS_AT: usize = 36;
@@ -18,6 +17,13 @@ const FACS_AT: usize = 36;
 const DSDT_AT: usize = 40;
 /// Where the FADT keeps the 64-bit address of the DSDT.
 const X_DSDT_AT: usize = 140;
+
+/// Bytes of PM1 status and enable.
+const PM1_EVENT_LEN: u8 = 4;
+/// Bytes of PM1 control.
+const PM1_CONTROL_LEN: u8 = 2;
+/// Bytes of the PM timer.
+const PM_TIMER_LEN: u8 = 4;
 
 /// IAPC_BOOT_ARCH: there are devices on the ISA bus that a user can see, the serial ports.
 const LEGACY_DEVICES: u16 = 1 << 0;
@@ -46,7 +52,7 @@ pub(super) fn fadt(board: &Board) -> Table {
     fadt.p_lvl3_lat = NO_C3_LATENCY_US.into();
     fadt.century = RTC_CENTURY_INDEX;
     fadt.iapc_boot_arch = boot_arch(board).into();
-    fadt.reset_reg = port(RESET_PORT, 1, AccessSize::ByteAccess);
+    fadt.reset_reg = port(RESET_PORT.into(), 1, AccessSize::ByteAccess);
     fadt.reset_value = RESET_VALUE;
 
     let mut table = Table::from_aml(TableId::Fadt, &fadt.finalize());
@@ -76,7 +82,7 @@ fn flags(board: &Board) -> Vec<Flags> {
         Flags::FixRtc,
         Flags::ResetRegSup,
     ];
-    if board.power.timer.is_some() {
+    if board.power.timer {
         flags.push(Flags::TmrValExt);
     }
     if board.cpus.len() > FLAT_APIC_CPUS {
@@ -104,26 +110,26 @@ fn boot_arch(board: &Board) -> u16 {
 }
 
 fn registers(fadt: &mut FADTBuilder, board: &Board) {
-    let power = &board.power;
-    fadt.pm1a_evt_blk = u32::from(power.pm1_event).into();
+    let at = |offset: u64| u64::from(board.power.pm1_event) + offset;
+    fadt.pm1a_evt_blk = (at(power::PM1_EVENT) as u32).into();
     fadt.pm1_evt_len = PM1_EVENT_LEN;
-    fadt.x_pm1a_evt_blk = port(power.pm1_event, PM1_EVENT_LEN, AccessSize::WordAccess);
-    fadt.pm1a_cnt_blk = u32::from(power.pm1_control).into();
+    fadt.x_pm1a_evt_blk = port(at(power::PM1_EVENT), PM1_EVENT_LEN, AccessSize::WordAccess);
+    fadt.pm1a_cnt_blk = (at(power::PM1_CONTROL) as u32).into();
     fadt.pm1_cnt_len = PM1_CONTROL_LEN;
-    fadt.x_pm1a_cnt_blk = port(power.pm1_control, PM1_CONTROL_LEN, AccessSize::WordAccess);
-    if let Some(timer) = power.timer {
-        fadt.pm_tmr_blk = u32::from(timer).into();
+    fadt.x_pm1a_cnt_blk = port(at(power::PM1_CONTROL), PM1_CONTROL_LEN, AccessSize::WordAccess);
+    if board.power.timer {
+        fadt.pm_tmr_blk = (at(power::PM_TIMER) as u32).into();
         fadt.pm_tmr_len = PM_TIMER_LEN;
-        fadt.x_pm_tmr_blk = port(timer, PM_TIMER_LEN, AccessSize::DwordAccess);
+        fadt.x_pm_tmr_blk = port(at(power::PM_TIMER), PM_TIMER_LEN, AccessSize::DwordAccess);
     }
-    if let Some(events) = power.events {
-        fadt.gpe0_blk = u32::from(events.base).into();
-        fadt.gpe0_blk_len = events.len;
-        fadt.x_gpe0_blk = port(events.base, events.len, AccessSize::ByteAccess);
+    if board.power.events {
+        fadt.gpe0_blk = (at(power::GPE0) as u32).into();
+        fadt.gpe0_blk_len = power::GPE0_LEN;
+        fadt.x_gpe0_blk = port(at(power::GPE0), power::GPE0_LEN, AccessSize::ByteAccess);
     }
 }
 
 /// Describes `len` bytes of ports from `base` on.
-fn port(base: u16, len: u8, access: AccessSize) -> GAS {
-    GAS::new(AddressSpace::SystemIo, len * 8, 0, access, base.into())
+fn port(base: u64, len: u8, access: AccessSize) -> GAS {
+    GAS::new(AddressSpace::SystemIo, len * 8, 0, access, base)
 }

@@ -17,7 +17,7 @@ mod tests;
 
 use acpi_tables::mcfg::MCFG;
 
-pub use board::{Board, BoardError, Ecam, GeneralEvents, PowerBlock, SerialPort, intx_gsi};
+pub use board::{Board, BoardError, Ecam, PowerBlock, SerialPort, intx_gsi};
 pub use layout::{Placed, Placement, PlacementError, place};
 pub use table::{Checksum, Pointer, Table, TableId};
 

@@ -62,7 +62,10 @@ pub(super) fn device(board: &Board, out: &mut Vec<u8>) {
     let (hid, cid) = (EISAName::new("PNP0A08"), EISAName::new("PNP0A03"));
     let (hid, cid) = (Name::new("_HID".into(), &hid), Name::new("_CID".into(), &cid));
     let uid = Name::new("_UID".into(), &ZERO);
-    let mut children: Vec<&dyn Aml> = vec![&hid, &cid, &uid, &crs, &prt, &osc, &lpc];
+    let mut children: Vec<&dyn Aml> = vec![&hid, &cid, &uid, &crs, &osc, &lpc];
+    if board.slots().next().is_some() {
+        children.push(&prt);
+    }
     children.extend(ports.iter().map(|port| port as &dyn Aml));
     Device::new("PCI0".into(), children).to_aml_bytes(out);
 }

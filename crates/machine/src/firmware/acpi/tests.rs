@@ -13,7 +13,6 @@ fn full_board() -> Board {
     let mut board = Board::new(vec![0, 1, 2, 3]);
     board.ecam.last_bus = 3;
     board.memory_windows_64 = vec![0x80_0000_0000..=0xbf_ffff_ffff];
-    board.power.events = Some(GeneralEvents { base: 0x620, len: 16 });
     board.serial_ports.push(SerialPort { base: 0x2f8, irq: 3 });
     board.root_ports = vec![1, 2, 28];
     board.endpoints = vec![4];
@@ -23,7 +22,8 @@ fn full_board() -> Board {
 /// A board with nothing that can be left out.
 fn bare_board() -> Board {
     let mut board = Board::new(vec![0]);
-    board.power.timer = None;
+    board.power.timer = false;
+    board.power.events = false;
     board.serial_ports.clear();
     board.rtc = false;
     board.keyboard_controller = false;
@@ -214,10 +214,10 @@ fn cpus_beyond_xapic_ids_are_x2apics_with_their_own_nmi() {
 fn fadt_says_what_the_registers_are() {
     // Boot architecture, flags, PM timer, its length, general events, their length.
     let rows = [
-        (Board::new(vec![0]), 0x03, 0x565, (0x608, 4), (0, 0)),
+        (Board::new(vec![0]), 0x03, 0x565, (0x608, 4), (0x620, 16)),
         (full_board(), 0x03, 0x565, (0x608, 4), (0x620, 16)),
         (bare_board(), 0x20, 0x465, (0, 0), (0, 0)),
-        (wide_board(), 0x03, 0x4_0565, (0x608, 4), (0, 0)),
+        (wide_board(), 0x03, 0x4_0565, (0x608, 4), (0x620, 16)),
     ];
     for (board, boot_arch, flags, timer, events) in rows {
         let fadt = table(&board, TableId::Fadt);
@@ -310,10 +310,6 @@ fn boards_that_tables_cannot_describe_are_refused() {
         (
             with(|b| b.serial_ports = vec![SerialPort { base: 0x3f8, irq: 4 }; 5]),
             "5 serial ports: the tables name at most 4",
-        ),
-        (
-            with(|b| b.power.events = Some(GeneralEvents { base: 0x620, len: 32 })),
-            "32 bytes of general-purpose events: the length must be even, 2 to 30",
         ),
         (
             with(|b| b.memory_windows_32 = vec![RangeInclusive::new(0xc000_0000, 0xbfff_ffff)]),
