@@ -11,9 +11,12 @@ use std::process::Command;
 const NEEDED: &[(&str, &str)] = &[
     ("acpica-tools", "iasl checks the ACPI tables that a machine is given"),
     ("ca-certificates", "mirrors that are reached by TLS"),
+    ("debian-archive-keyring", "the lab's packages are checked against Debian's keys"),
     ("e2fsprogs", "mke2fs packs the lab's image without mounting anything"),
     ("mmdebstrap", "makes the lab's Debian system"),
-    ("zstd", "the lab's image and the kernel's modules are compressed"),
+    ("uidmap", "lets mmdebstrap work without root"),
+    ("xz-utils", "kernels and modules are compressed"),
+    ("zstd", "kernels and modules are compressed"),
 ];
 
 /// Installs what is missing after saying so; says so too when nothing is.
@@ -25,7 +28,7 @@ pub(super) fn install(dry_run: bool) -> Result<()> {
     }
     eprintln!("    missing Debian packages, to be installed with apt-get:");
     for (package, reason) in &missing {
-        eprintln!("      {package:<16} {reason}");
+        eprintln!("      {package:<22}  {reason}");
     }
     if dry_run {
         return Ok(());
@@ -73,9 +76,9 @@ impl Rights {
             Rights::Sudo => Command::new("sudo"),
         };
         // Through the command line, because sudo drops the environment; asking questions would hang a script.
-        command
-            .args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--no-install-recommends"])
-            .args(arguments);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "--no-install-recommends", "--quiet"]);
+        // No terminal of dpkg's own: its running percentages fill a log.
+        command.args(["-o", "Dpkg::Use-Pty=0"]).args(arguments);
         command
     }
 }
