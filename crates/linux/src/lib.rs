@@ -3,6 +3,7 @@
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
 
 pub mod event;
+pub mod inherit;
 pub mod iommu;
 pub mod kvm;
 pub mod memory;

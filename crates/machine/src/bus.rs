@@ -52,6 +52,17 @@ pub enum ResetPath {
     TripleFault,
 }
 
+impl std::fmt::Display for ResetPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ResetControl => "reset-control",
+            Self::KeyboardController => "keyboard-controller",
+            Self::SystemControlPort => "system-control-port",
+            Self::TripleFault => "triple-fault",
+        })
+    }
+}
+
 /// A device as the buses share it.
 pub type SharedDevice = Arc<Mutex<dyn Device>>;
 

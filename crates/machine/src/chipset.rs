@@ -5,14 +5,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use linux::kvm::{IrqLine, Vm};
+use pci::{
+    Change, Ecam, EcamUnfit, FunctionId, HostBridge, HostBridgePreset, Lpc, LpcPreset, Occupied, Place,
+    SharedFunction,
+};
 
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::power::{self, PowerManagement};
 use crate::board::serial::Serial;
-use crate::bus::{Bus, Device, Effect, RangeTaken};
+use crate::bus::{Bus, Effect, RangeTaken};
 use crate::config_ports::{self, ConfigPorts};
 use crate::events::Events;
-use crate::firmware::acpi::board::{Board, SCI_GSI};
+use crate::firmware::acpi::board::{Board, HOST_BRIDGE_DEVICE, LPC_DEVICE, SCI_GSI};
 use crate::interrupt::InterruptLine;
 use crate::pci_host::PciHost;
 use crate::time::MachineClock;
@@ -24,6 +28,22 @@ pub(crate) struct Chipset {
     pci: Arc<PciHost>,
     serial: Arc<Mutex<Serial>>,
     power: Arc<Mutex<PowerManagement>>,
+    // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
+    pm_base: Mutex<Option<u16>>,
+}
+
+/// The chipset could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ChipsetError {
+    /// Two devices want the same addresses.
+    #[error(transparent)]
+    Range(#[from] RangeTaken),
+    /// Two functions want the same slot.
+    #[error(transparent)]
+    Slot(#[from] Occupied),
+    /// The host bridge cannot describe the config window.
+    #[error(transparent)]
+    Ecam(#[from] EcamUnfit),
 }
 
 /// What the chipset is connected to.
@@ -37,9 +57,12 @@ pub(crate) struct Connections<'a> {
 /// COM1: its first port, the number of its ports, its ISA interrupt.
 const SERIAL: (u64, u64, u32) = (0x3f8, 8, 4);
 
+/// The fewest buses that PCIEXBAR can describe; the tables announce only those that exist.
+const SMALLEST_ECAM: u16 = 64;
+
 impl Chipset {
     /// Builds the devices that `board` describes.
-    pub(crate) fn build(board: &Board, to: &Connections<'_>) -> Result<Self, RangeTaken> {
+    pub(crate) fn build(board: &Board, to: &Connections<'_>) -> Result<Self, ChipsetError> {
         let (ports, memory) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
         let pci = PciHost::new(apertures(board), &ports, &memory);
         let line = |gsi| Box::new(KvmLine(to.vm.irq_line(gsi)));
@@ -52,6 +75,7 @@ impl Chipset {
             pci,
             serial: Arc::new(Mutex::new(serial)),
             power: Arc::new(Mutex::new(power)),
+            pm_base: Mutex::new(Some(board.power.pm1_event)),
             ports,
             memory,
         };
@@ -61,17 +85,51 @@ impl Chipset {
         place(u64::from(board.power.pm1_event), power::PORTS, Arc::clone(&chipset.power) as _)?;
         let config = Arc::new(Mutex::new(ConfigPorts::new(&chipset.pci)));
         place(u64::from(pci::ADDRESS_PORT), config_ports::PORTS, config)?;
+        chipset.add_bridges(board)?;
         Ok(chipset)
+    }
+
+    /// The host bridge and the LPC bridge, programmed as firmware would leave them.
+    fn add_bridges(&self, board: &Board) -> Result<(), ChipsetError> {
+        let ecam = Ecam { base: board.ecam.base.into(), buses: SMALLEST_ECAM };
+        let host = HostBridge::new(&HostBridgePreset { ecam: Some(ecam), shadow_is_ram: true })?;
+        let lpc = Lpc::new(&LpcPreset { pm_base: Some(board.power.pm1_event), rcba: None });
+        for (device, function) in
+            [(HOST_BRIDGE_DEVICE, shared(host)), (LPC_DEVICE, shared(lpc))] as [(u8, SharedFunction); 2]
+        {
+            self.pci.add(Place::Root { device, function: 0 }, function)?;
+        }
+        self.pci.place_ecam(Some(ecam));
+        Ok(())
+    }
+
+    /// Follows what a PCI function has changed.
+    pub(crate) fn follow(&self, id: FunctionId, change: Change) {
+        match change {
+            Change::Bars => self.pci.refresh(id),
+            Change::PmBaseMoved(base) => self.move_power(base),
+            // RAM answers below 1 MiB whatever the shadow registers say, and interrupts take the IOAPIC's way: both
+            // are right for a kernel that is started without firmware. What answers at RCBA is nobody.
+            _ => {}
+        }
+    }
+
+    fn move_power(&self, base: Option<u16>) {
+        let mut now = self.pm_base.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = now.take() {
+            self.ports.remove(old.into());
+        }
+        let Some(base) = base else { return };
+        let range = u64::from(base)..u64::from(base) + power::PORTS;
+        // Over another device's ports it answers nowhere, as when two chips drive one bus nobody is understood.
+        if self.ports.insert(range, Arc::clone(&self.power) as _).is_ok() {
+            *now = Some(base);
+        }
     }
 
     /// Memory accesses that no slot answers.
     pub(crate) fn memory(&self) -> &Bus {
         &self.memory
-    }
-
-    /// The PCI host.
-    pub(crate) fn pci(&self) -> &PciHost {
-        &self.pci
     }
 
     /// Reads a port once for each `width` bytes of `data`, as the guest's string instruction does.
@@ -94,6 +152,10 @@ impl Chipset {
     pub(crate) fn power(&self) -> MutexGuard<'_, PowerManagement> {
         self.power.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn shared(function: impl pci::Function + 'static) -> SharedFunction {
+    Arc::new(Mutex::new(function))
 }
 
 /// An interrupt input of the in-kernel controllers.

@@ -9,10 +9,10 @@ use crate::bus::{Device, Effect};
 use crate::pci_host::PciHost;
 
 /// The number of ports from [`ADDRESS_PORT`].
-pub const PORTS: u64 = 8;
+pub(crate) const PORTS: u64 = 8;
 
 /// The eight ports.
-pub struct ConfigPorts {
+pub(crate) struct ConfigPorts {
     latch: pci::ConfigPorts,
     reset: ResetControl,
     host: Weak<PciHost>,
@@ -20,7 +20,7 @@ pub struct ConfigPorts {
 
 impl ConfigPorts {
     /// Makes the ports that reach the config space of `host`.
-    pub fn new(host: &Arc<PciHost>) -> Self {
+    pub(crate) fn new(host: &Arc<PciHost>) -> Self {
         let (latch, reset) = Default::default();
         Self { latch, reset, host: Arc::downgrade(host) }
     }
@@ -52,13 +52,11 @@ impl Device for ConfigPorts {
     fn write(&mut self, offset: u64, data: &[u8]) -> Vec<Effect> {
         match (self.latch.write(port(offset), data), self.host.upgrade()) {
             (PortAccess::Config(address), Some(host)) => host.write_config(address, data),
-            (PortAccess::NotOurs, _) => {
-                if let (reset_control::PORT, [byte]) = (port(offset), data) {
-                    return self.reset.write(*byte).into_iter().collect();
-                }
-            }
-            _ => {}
+            (PortAccess::NotOurs, _) => match (port(offset), data) {
+                (reset_control::PORT, [byte]) => self.reset.write(*byte).into_iter().collect(),
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
         }
-        Vec::new()
     }
 }

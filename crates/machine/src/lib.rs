@@ -15,10 +15,11 @@ pub mod interrupt;
 pub mod layout;
 mod life;
 mod machine;
-pub mod pci_host;
+mod pci_host;
 mod time;
 mod vcpus;
 
+pub use chipset::ChipsetError;
 pub use events::{Event, Events};
 pub use life::LifeError;
 pub use machine::{BuildError, Config, Machine};

@@ -10,8 +10,7 @@ use linux::kvm::{CpuidEntry, Kvm, KvmError, Vcpu, Vm};
 use linux::memory::{GuestAddress, GuestBytes, GuestRam};
 
 use crate::boot::{self, Facts, Kernel, LoadError};
-use crate::bus::RangeTaken;
-use crate::chipset::{Chipset, Connections};
+use crate::chipset::{Chipset, ChipsetError, Connections};
 use crate::cpu::cpuid::{self, Topology};
 use crate::firmware::acpi::{self, BoardError, PlacementError};
 use crate::layout;
@@ -38,9 +37,9 @@ pub enum LifeError {
         /// Guest-physical address.
         address: u64,
     },
-    /// Two devices want the same ports.
+    /// The board's devices do not fit together.
     #[error(transparent)]
-    RangeTaken(#[from] RangeTaken),
+    Chipset(#[from] ChipsetError),
     /// A vCPU's thread could not be made.
     #[error("make a vCPU thread")]
     Thread(#[source] io::Error),

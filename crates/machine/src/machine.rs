@@ -85,7 +85,7 @@ impl Machine {
             return Err(BuildError::Cpus { wanted: config.cpus, max });
         }
         let size = config.memory.size.0;
-        if size < SMALLEST_MEMORY || size % 4096 != 0 {
+        if size < SMALLEST_MEMORY || !size.is_multiple_of(4096) {
             return Err(BuildError::Memory { wanted: size });
         }
         let ram = GuestRam::allocate(&ram_spec(&config.memory))?;

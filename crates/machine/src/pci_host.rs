@@ -13,7 +13,7 @@ use pci::{
 use crate::bus::{Bus, Device, Effect};
 
 /// The PCI host. Devices of the buses refer back to it weakly: the board alone owns it.
-pub struct PciHost {
+pub(crate) struct PciHost {
     me: Weak<PciHost>,
     inner: Mutex<Inner>,
 }
@@ -29,7 +29,7 @@ struct Inner {
 
 impl PciHost {
     /// An empty root bus whose functions' BARs come to lie on `ports` and `memory`.
-    pub fn new(apertures: Apertures, ports: &Arc<Bus>, memory: &Arc<Bus>) -> Arc<Self> {
+    pub(crate) fn new(apertures: Apertures, ports: &Arc<Bus>, memory: &Arc<Bus>) -> Arc<Self> {
         let inner = Inner {
             hierarchy: Hierarchy::new(apertures),
             ports: Arc::downgrade(ports),
@@ -41,7 +41,7 @@ impl PciHost {
     }
 
     /// Plugs `function` in.
-    pub fn add(&self, place: Place, function: SharedFunction) -> Result<FunctionId, Occupied> {
+    pub(crate) fn add(&self, place: Place, function: SharedFunction) -> Result<FunctionId, Occupied> {
         let mut inner = self.lock();
         let (id, effects) = inner.hierarchy.add(place, function)?;
         inner.apply(&self.me, effects);
@@ -49,29 +49,31 @@ impl PciHost {
     }
 
     /// Shows config space in memory at `ecam`, or no longer.
-    pub fn place_ecam(&self, ecam: Option<Ecam>) {
+    pub(crate) fn place_ecam(&self, ecam: Option<Ecam>) {
         self.lock().place_ecam(&self.me, ecam);
     }
 
     /// Reads config space; bytes past the register's end read as ones.
-    pub fn read_config(&self, address: ConfigAddress, data: &mut [u8]) {
+    pub(crate) fn read_config(&self, address: ConfigAddress, data: &mut [u8]) {
         data.fill(0xff);
         if let Some(reached) = data.get_mut(..address.len) {
             self.lock().hierarchy.read_config(address.bdf, address.offset, reached);
         }
     }
 
-    /// Writes config space; when it returns, BARs lie where the guest has put them.
-    pub fn write_config(&self, address: ConfigAddress, data: &[u8]) {
-        let Some(reached) = data.get(..address.len) else { return };
+    /// Writes config space; when it returns, BARs lie where the guest has put them. What else it changed comes back.
+    pub(crate) fn write_config(&self, address: ConfigAddress, data: &[u8]) -> Vec<Effect> {
+        let Some(reached) = data.get(..address.len) else { return Vec::new() };
         let mut inner = self.lock();
         let effects = inner.hierarchy.write_config(address.bdf, address.offset, reached);
-        inner.apply(&self.me, effects);
+        inner.apply(&self.me, effects)
     }
 
-    /// Carries out what a BAR access changed.
-    pub fn follow(&self, id: FunctionId, change: Change) {
-        self.lock().apply(&self.me, vec![pci::Effect::Changed(id, change)]);
+    /// Follows a function that moved its BARs outside of a config access.
+    pub(crate) fn refresh(&self, id: FunctionId) {
+        let mut inner = self.lock();
+        let effects = inner.hierarchy.refresh(id);
+        inner.apply(&self.me, effects);
     }
 
     /// A panic elsewhere cannot leave the hierarchy half-changed.
@@ -81,20 +83,18 @@ impl PciHost {
 }
 
 impl Inner {
-    fn apply(&mut self, host: &Weak<PciHost>, effects: Vec<pci::Effect>) {
+    /// Carries out what concerns the buses, in order, and gives the rest back.
+    fn apply(&mut self, host: &Weak<PciHost>, effects: Vec<pci::Effect>) -> Vec<Effect> {
+        let mut rest = Vec::new();
         for effect in effects {
             match effect {
                 pci::Effect::Map(mapping) => self.place(mapping),
                 pci::Effect::Unmap(mapping) => self.displace(&mapping),
-                pci::Effect::Changed(id, Change::Bars) => {
-                    let moved = self.hierarchy.refresh(id);
-                    // A refresh tells of maps only, so this goes one level deep.
-                    self.apply(host, moved);
-                }
                 pci::Effect::Changed(_, Change::EcamMoved(ecam)) => self.place_ecam(host, ecam),
-                pci::Effect::Changed(_, Change::SecondaryBusReset) => {}
+                pci::Effect::Changed(id, change) => rest.push(Effect::Pci(id, change)),
             }
         }
+        rest
     }
 
     fn place(&mut self, mapping: Mapping) {
@@ -183,10 +183,10 @@ impl Device for EcamDevice {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Vec<Effect> {
-        if let (Some(address), Some(host)) = (self.ecam.decode(offset, data.len()), self.host.upgrade()) {
-            host.write_config(address, data);
+        match (self.ecam.decode(offset, data.len()), self.host.upgrade()) {
+            (Some(address), Some(host)) => host.write_config(address, data),
+            _ => Vec::new(),
         }
-        Vec::new()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::board::clock::{Clock, WallTime};
 
 /// Time that stands still while the machine is paused.
 #[derive(Debug, Default)]
-pub struct MachineClock {
+pub(crate) struct MachineClock {
     // Nanoseconds spent in pauses, and the start of the present one (0: running).
     paused_ns: AtomicU64,
     pause_start: AtomicU64,
@@ -17,12 +17,12 @@ pub struct MachineClock {
 
 impl MachineClock {
     /// Stops the time.
-    pub fn pause(&self) {
+    pub(crate) fn pause(&self) {
         self.pause_start.store(monotonic_ns(), Ordering::Release);
     }
 
     /// Lets the time go on where it stood.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let start = self.pause_start.swap(0, Ordering::AcqRel);
         if start != 0 {
             self.paused_ns.fetch_add(monotonic_ns().saturating_sub(start), Ordering::AcqRel);
@@ -30,7 +30,7 @@ impl MachineClock {
     }
 
     /// The host's monotonic moment at which the machine's time will be `ns`, if it is not paused again.
-    pub fn host_ns(&self, ns: u64) -> u64 {
+    pub(crate) fn host_ns(&self, ns: u64) -> u64 {
         ns.saturating_add(self.paused_ns.load(Ordering::Acquire))
     }
 }

@@ -185,10 +185,16 @@ fn step(vcpu: &mut Vcpu, chipset: &Chipset) -> Result<Vec<Effect>, String> {
         Exit::Interrupted | Exit::Halt => Vec::new(),
         Exit::Shutdown => vec![Effect::Reset(ResetPath::TripleFault)],
         Exit::FailEntry { reason } => {
-            return Err(stuck(vcpu, &format!("the processor refuses the guest's state (reason {reason:#x})")));
+            return Err(stuck(
+                vcpu,
+                &format!("the processor refuses the guest's state (reason {reason:#x})"),
+            ));
         }
         Exit::InternalError { suberror } => {
-            return Err(stuck(vcpu, &format!("KVM cannot emulate what the guest does (sub-error {suberror})")));
+            return Err(stuck(
+                vcpu,
+                &format!("KVM cannot emulate what the guest does (sub-error {suberror})"),
+            ));
         }
         Exit::Other(reason) => return Err(stuck(vcpu, &format!("KVM left the guest for reason {reason}"))),
     };
@@ -201,7 +207,7 @@ fn carry_out(effects: Vec<Effect>, surroundings: &Surroundings) -> bool {
     let mut goes_on = true;
     for effect in effects {
         match effect {
-            Effect::Pci(function, change) => surroundings.chipset.pci().follow(function, change),
+            Effect::Pci(function, change) => surroundings.chipset.follow(function, change),
             Effect::Reset(path) => {
                 surroundings.events.post(Event::Reset(path));
                 goes_on = false;
@@ -217,7 +223,9 @@ fn carry_out(effects: Vec<Effect>, surroundings: &Surroundings) -> bool {
 
 fn stuck(vcpu: &Vcpu, why: &str) -> String {
     let id = vcpu.id();
-    let at = vcpu.instruction_pointer().map_or_else(|_| "an unknown address".to_owned(), |rip| format!("{rip:#x}"));
+    let at = vcpu
+        .instruction_pointer()
+        .map_or_else(|_| "an unknown address".to_owned(), |rip| format!("{rip:#x}"));
     format!("vCPU {id} cannot go on at {at}: {why}")
 }
 

@@ -4,14 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+mod control;
 mod cpu_set;
 pub mod inventory;
 mod machine;
 mod pci_address;
+pub mod plan;
 pub mod seat_file;
 mod size;
 
+pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
-pub use machine::{ExitCause, ExitReport, KernelImage, MachineSpec, MachineState, MemoryBacking, MemorySpec};
+pub use machine::{
+    ConsoleSpec, EXIT_USAGE, ExitCause, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemoryBacking,
+    MemorySpec,
+};
 pub use pci_address::{ParsePciAddressError, PciAddress};
 pub use size::{Bytes, ParseBytesError};

@@ -1,29 +1,39 @@
-//! The machine spec that `allod-vmm` is started with, the state it reports, and the report it leaves.
-
-use std::path::PathBuf;
+//! The machine spec that `allod-vmm` is started with, and the report it leaves.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, PciAddress};
+use crate::Bytes;
 
-/// One virtual machine, complete: what `allod-vmm` reads from the fd it inherits.
+/// A file descriptor that the process inherits: the proof that it may use what is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InheritedFd(pub i32);
+
+/// One virtual machine, complete: what `allod-vmm` reads from the fd named on its command line.
+///
+/// `allod-vmm` opens nothing: whatever the machine uses is an fd that its starter has opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineSpec {
-    /// The name shown in messages and in the guest's SMBIOS.
+    /// The name shown in messages.
     pub name: String,
+    /// The host's `/dev/kvm`.
+    pub kvm: InheritedFd,
     /// Number of virtual CPUs, at least 1.
     pub cpus: u32,
     /// The guest's memory.
     pub memory: MemorySpec,
     /// The kernel to start, without firmware.
-    pub kernel: KernelImage,
-    /// Host functions that belong to this machine.
+    pub kernel: KernelSpec,
+    /// Where the serial console goes.
     #[serde(default)]
-    pub devices: Vec<PciAddress>,
-    /// Where the control socket is made; none when the machine needs no control.
+    pub console: ConsoleSpec,
+    /// A listening unix socket for [`crate::ControlRequest`]s.
     #[serde(default)]
-    pub control_socket: Option<PathBuf>,
+    pub control: Option<InheritedFd>,
+    /// Where the [`ExitReport`] is written at the end.
+    #[serde(default)]
+    pub report: Option<InheritedFd>,
     /// Whether a reset asked for by the guest ends the machine instead of starting it anew.
     #[serde(default)]
     pub end_on_reset: bool,
@@ -32,15 +42,30 @@ pub struct MachineSpec {
 /// A Linux kernel (bzImage, or ELF with a PVH entry) with what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KernelImage {
+pub struct KernelSpec {
     /// The kernel file.
-    pub kernel: PathBuf,
+    pub image: InheritedFd,
     /// The initial RAM disk.
     #[serde(default)]
-    pub initrd: Option<PathBuf>,
+    pub initrd: Option<InheritedFd>,
     /// The kernel command line.
     #[serde(default)]
     pub command_line: String,
+}
+
+/// The two ends of the serial console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleSpec {
+    /// What is typed into it.
+    #[serde(default)]
+    pub input: Option<InheritedFd>,
+    /// Where its output goes.
+    #[serde(default)]
+    pub output: Option<InheritedFd>,
+    /// Whether a person sits at `input`: Ctrl-A is then the escape (`x` ends the machine).
+    #[serde(default)]
+    pub escape: bool,
 }
 
 /// How much memory a machine has and what backs it on the host.
@@ -75,16 +100,6 @@ pub enum MemoryBacking {
     Huge1G,
 }
 
-/// What a machine is doing, as the control socket's `status` tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MachineState {
-    /// The vCPUs run.
-    Running,
-    /// The vCPUs stand still and can go on.
-    Paused,
-}
-
 /// Why a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "cause")]
@@ -105,6 +120,21 @@ pub enum ExitCause {
     },
 }
 
+/// Exit status for a command line or spec that makes no sense.
+pub const EXIT_USAGE: u8 = 2;
+
+impl ExitCause {
+    /// The exit status of `allod-vmm` and `allod run`: 0 the guest powered off, 1 fault, 3 reset, 4 told to end.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::PowerOff => 0,
+            Self::Fault { .. } => 1,
+            Self::Reset { .. } => 3,
+            Self::Quit => 4,
+        }
+    }
+}
+
 /// What `allod-vmm` leaves behind: why it ended and what it did, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitReport {
@@ -113,7 +143,7 @@ pub struct ExitReport {
     /// Why it ended.
     #[serde(flatten)]
     pub exit: ExitCause,
-    /// How often the guest reset the machine.
+    /// How often the machine was reset.
     pub resets: u32,
     /// Exits to user space over all vCPUs and lives.
     pub exits: u64,

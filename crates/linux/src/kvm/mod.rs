@@ -9,7 +9,7 @@ mod exit;
 mod vcpu;
 mod vm;
 
-use std::path::Path;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 pub use events::{IoEvent, IrqFd};
 pub use exit::Exit;
@@ -43,43 +43,25 @@ pub struct Kvm {
     kvm: kvm_ioctls::Kvm,
 }
 
-/// The host has no KVM that can be used.
+/// The file is no KVM that can be used.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenKvmError {
-    /// The device could not be opened.
-    #[error("open {path}")]
-    Open {
-        /// The device file.
-        path: String,
-        /// What the kernel said.
-        #[source]
-        errno: std::io::Error,
-    },
-    /// It speaks another version of the interface.
-    #[error("{path} speaks version {version} of the KVM interface, not 12")]
-    Version {
-        /// The device file.
-        path: String,
-        /// What it said.
-        version: i32,
-    },
+#[error("the KVM device answers {answer} for the version of its interface, not 12; is it /dev/kvm?")]
+pub struct NotKvm {
+    /// What it answered; -1 for no answer.
+    answer: i32,
 }
 
 /// The one stable version of the KVM interface (Linux Documentation/virt/kvm/api.rst, KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
 
 impl Kvm {
-    /// Opens the KVM device at `path`, usually `/dev/kvm`.
-    pub fn open(path: &Path) -> Result<Self, OpenKvmError> {
-        let name = path.display().to_string();
-        let open = |errno| OpenKvmError::Open { path: name.clone(), errno };
-        let text = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
-            .map_err(|error| open(std::io::Error::other(error)))?;
-        let kvm = kvm_ioctls::Kvm::new_with_path(text)
-            .map_err(|error| open(std::io::Error::from_raw_os_error(error.errno())))?;
-        let version = kvm.get_api_version();
-        if version != API_VERSION {
-            return Err(OpenKvmError::Version { path: name, version });
+    /// Uses the open KVM device `file`, which is `/dev/kvm` of the host.
+    pub fn from_file(file: OwnedFd) -> Result<Self, NotKvm> {
+        // SAFETY: the fd is open and now has no other owner. That it is KVM's is checked next.
+        let kvm = unsafe { kvm_ioctls::Kvm::from_raw_fd(file.into_raw_fd()) };
+        let answer = kvm.get_api_version();
+        if answer != API_VERSION {
+            return Err(NotKvm { answer });
         }
         Ok(Self { kvm })
     }

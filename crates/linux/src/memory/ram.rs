@@ -151,7 +151,7 @@ fn total(blocks: &[Range<u64>]) -> Option<usize> {
     let mut end = 0;
     let mut sum = 0_u64;
     for block in blocks {
-        let aligned = block.start % 4096 == 0 && block.end % 4096 == 0;
+        let aligned = block.start.is_multiple_of(4096) && block.end.is_multiple_of(4096);
         if !aligned || block.start < end || block.end <= block.start {
             return None;
         }

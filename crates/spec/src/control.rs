@@ -1,0 +1,65 @@
+//! What can be said to a running machine over its control socket: one JSON object a line, one answer each.
+
+use serde::{Deserialize, Serialize};
+
+/// A request to a running machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "command")]
+pub enum ControlRequest {
+    /// Tell how it is.
+    Status,
+    /// Press the power button: the guest decides what to do.
+    PowerButton,
+    /// Reset the machine, as the button on the case does.
+    Reset,
+    /// Make the vCPUs stand still.
+    Pause,
+    /// Let the vCPUs go on.
+    Resume,
+    /// End the machine at once, as pulling the plug does.
+    Quit,
+}
+
+/// The answer to a [`ControlRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer")]
+pub enum ControlAnswer {
+    /// Done.
+    Done,
+    /// How the machine is.
+    Status(MachineStatus),
+    /// The power button was pressed, but the guest has not enabled it and will not notice.
+    NotNoticed,
+    /// The request was not understood or failed.
+    Error {
+        /// What was wrong.
+        message: String,
+    },
+}
+
+/// How a machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub state: MachineState,
+    /// How often it was reset.
+    pub resets: u32,
+    /// Exits to user space so far.
+    pub exits: u64,
+    /// Console bytes that were lost because nobody took them.
+    pub console_lost: u64,
+    /// Wall time from the start of the process, in milliseconds.
+    pub wall_ms: u64,
+}
+
+/// What a machine is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// The vCPUs run.
+    Running,
+    /// The vCPUs stand still and can go on.
+    Paused,
+}

@@ -1,0 +1,122 @@
+//! `allod-vmm`: runs one machine.
+//!
+//! It is started with `--spec-fd N`, reads the machine spec from that inherited fd, and opens nothing itself: what the
+//! machine uses are inherited fds too. People start it through `allod`.
+#![forbid(unsafe_code)]
+
+mod console;
+mod control;
+mod session;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use linux::inherit::{self, InheritError};
+use linux::kvm::Kvm;
+use machine::boot::Kernel;
+use machine::{Config, Machine};
+use spec::{ExitCause, ExitReport, InheritedFd, MachineSpec};
+
+use crate::console::Console;
+use crate::control::Control;
+use crate::session::{Counters, Session};
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let spec = match read_spec() {
+        Ok(spec) => spec,
+        Err(message) => {
+            eprintln!("allod-vmm: {message}");
+            return ExitCode::from(spec::EXIT_USAGE);
+        }
+    };
+    let mut counters = Counters::default();
+    let exit = run(&spec, start, &mut counters).unwrap_or_else(|message| ExitCause::Fault { message });
+    let report = ExitReport {
+        name: spec.name.clone(),
+        exit,
+        resets: counters.resets,
+        exits: counters.exits,
+        wall_ms: start.elapsed().as_millis() as u64,
+    };
+    if let Err(message) = leave(&spec, &report) {
+        eprintln!("allod-vmm: {message}");
+    }
+    ExitCode::from(report.exit.code())
+}
+
+/// Runs the machine to its end; an error is one paragraph that says what was tried and what helps.
+fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<ExitCause, String> {
+    let control = Control::new(spec.control.map(take).transpose()?).map_err(explain)?;
+    let console = Console::new(
+        spec.console.input.map(take).transpose()?,
+        spec.console.output.map(take).transpose()?,
+        spec.console.escape,
+    );
+    let kvm = Kvm::from_file(take(spec.kvm)?).map_err(explain)?;
+    let config = Config {
+        cpus: spec.cpus,
+        memory: spec.memory,
+        kernel: Kernel {
+            image: take(spec.kernel.image)?.into(),
+            initrd: spec.kernel.initrd.map(take).transpose()?.map(File::from),
+            command_line: spec.kernel.command_line.clone(),
+        },
+    };
+    // Before the first vCPU thread, which would otherwise be ended by the signals.
+    let signals = linux::event::Signals::of_termination().map_err(explain)?;
+    let machine = Machine::build(kvm, config).map_err(explain)?;
+    let session = Session { spec, start, machine, console, control, signals, counters };
+    session.run().map_err(explain)
+}
+
+/// The spec behind the fd that the command line names.
+fn read_spec() -> Result<MachineSpec, String> {
+    let usage = "usage: allod-vmm --spec-fd N (it is started by `allod run` and `allod up`)";
+    let mut arguments = std::env::args().skip(1);
+    let number = match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
+        (Some("--spec-fd"), Some(number), None) => number.parse().map_err(|_| usage.to_owned())?,
+        _ => return Err(usage.to_owned()),
+    };
+    let mut text = String::new();
+    File::from(take(InheritedFd(number))?)
+        .take(SPEC_LIMIT)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("read the machine spec from fd {number}: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("the machine spec is not valid: {error}"))
+}
+
+/// No machine spec comes near this; a fd that never ends is cut here.
+const SPEC_LIMIT: u64 = 1 << 20;
+
+fn leave(spec: &MachineSpec, report: &ExitReport) -> Result<(), String> {
+    let Some(fd) = spec.report else {
+        return match &report.exit {
+            ExitCause::Fault { message } => Err(message.clone()),
+            _ => Ok(()),
+        };
+    };
+    let mut text = serde_json::to_string(report).map_err(explain)?;
+    text.push('\n');
+    File::from(take(fd)?)
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("write the exit report: {error}"))
+}
+
+fn take(fd: InheritedFd) -> Result<std::os::fd::OwnedFd, String> {
+    inherit::take(fd.0).map_err(|error: InheritError| error.to_string())
+}
+
+/// The error with all that caused it, in one line.
+fn explain(error: impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

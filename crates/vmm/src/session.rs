@@ -1,0 +1,187 @@
+//! The event thread: everything that happens to a running machine from outside, and what the guest asks of it.
+
+use std::time::Instant;
+
+use linux::event::{EventError, Interest, Poller, Signals, Timer};
+use machine::{Event, LifeError, Machine};
+use spec::{ControlAnswer, ControlRequest, ExitCause, MachineSpec, MachineStatus};
+
+use crate::console::{Console, Typed};
+use crate::control::Control;
+
+/// What the report counts, also when the session ends with an error.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) resets: u32,
+    pub(crate) exits: u64,
+}
+
+/// A machine with all that is connected to it.
+pub(crate) struct Session<'a> {
+    pub(crate) spec: &'a MachineSpec,
+    pub(crate) start: Instant,
+    pub(crate) machine: Machine,
+    pub(crate) console: Console,
+    pub(crate) control: Control,
+    pub(crate) signals: Signals,
+    pub(crate) counters: &'a mut Counters,
+}
+
+/// The session could not go on.
+#[derive(Debug)]
+pub(crate) enum SessionError {
+    Event(EventError),
+    Life(LifeError),
+}
+
+const MACHINE: u64 = 0;
+const SIGNALS: u64 = 1;
+const INPUT: u64 = 2;
+const OUTPUT: u64 = 3;
+const TIMER: u64 = 4;
+const LISTENER: u64 = 5;
+const FIRST_CLIENT: u64 = 6;
+
+impl Session<'_> {
+    /// Lets the machine run to its end and says why it ended.
+    pub(crate) fn run(mut self) -> Result<ExitCause, SessionError> {
+        let result = self.until_the_end();
+        self.machine.end();
+        self.counters.exits = self.machine.exits();
+        result
+    }
+
+    fn until_the_end(&mut self) -> Result<ExitCause, SessionError> {
+        let poller = Poller::new()?;
+        let timer = Timer::new()?;
+        poller.add_event(self.machine.events().fd(), MACHINE)?;
+        poller.add(&self.signals, Interest::Readable, SIGNALS)?;
+        poller.add(&timer, Interest::Readable, TIMER)?;
+        self.control.watch(&poller, LISTENER, FIRST_CLIENT)?;
+        self.console.watch_input(&poller, INPUT)?;
+        self.machine.resume();
+        let mut armed = None;
+        loop {
+            let due = self.machine.next_deadline();
+            if due != armed {
+                timer.set(due)?;
+                armed = due;
+            }
+            for token in poller.wait()? {
+                let end = match token {
+                    MACHINE => self.machine_event(&poller)?,
+                    SIGNALS => self.signals.next().map(|_| ExitCause::Quit),
+                    INPUT => match self.console.read(&self.machine, &poller, INPUT)? {
+                        Typed::Quit => Some(ExitCause::Quit),
+                        Typed::Keys => None,
+                    },
+                    OUTPUT => self.console.write(&self.machine, &poller, OUTPUT).map(|()| None)?,
+                    TIMER => {
+                        timer.clear();
+                        armed = None;
+                        self.machine.fire_deadlines();
+                        None
+                    }
+                    LISTENER => self.control.accept(&poller).map(|()| None)?,
+                    client => self.client(client)?,
+                };
+                if let Some(end) = end {
+                    // The guest's last words, as far as the terminal takes them.
+                    self.console.write(&self.machine, &poller, OUTPUT)?;
+                    return Ok(end);
+                }
+            }
+        }
+    }
+
+    /// Looks after everything that the machine's threads and devices may have woken us for.
+    fn machine_event(&mut self, poller: &Poller) -> Result<Option<ExitCause>, SessionError> {
+        self.machine.events().clear();
+        self.console.write(&self.machine, poller, OUTPUT)?;
+        self.console.hand_over(&self.machine, poller, INPUT)?;
+        while let Some(event) = self.machine.events().take() {
+            match event {
+                Event::PowerOff => return Ok(Some(ExitCause::PowerOff)),
+                Event::Fault(message) => return Ok(Some(ExitCause::Fault { message })),
+                Event::Reset(path) if self.spec.end_on_reset => {
+                    return Ok(Some(ExitCause::Reset { path: path.to_string() }));
+                }
+                Event::Reset(_) => self.reset()?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn reset(&mut self) -> Result<(), LifeError> {
+        self.counters.resets += 1;
+        self.machine.reset()
+    }
+
+    fn client(&mut self, token: u64) -> Result<Option<ExitCause>, SessionError> {
+        let mut requests = Vec::new();
+        let (spec, start, resets) = (self.spec, self.start, self.counters.resets);
+        let machine = &mut self.machine;
+        self.control.serve(token, |request| match request {
+            ControlRequest::Status => ControlAnswer::Status(MachineStatus {
+                name: spec.name.clone(),
+                state: machine.state(),
+                resets,
+                exits: machine.exits(),
+                console_lost: machine.console_lost(),
+                wall_ms: start.elapsed().as_millis() as u64,
+            }),
+            ControlRequest::PowerButton if machine.press_power_button() => ControlAnswer::Done,
+            ControlRequest::PowerButton => ControlAnswer::NotNoticed,
+            ControlRequest::Pause => {
+                machine.pause();
+                ControlAnswer::Done
+            }
+            ControlRequest::Resume => {
+                machine.resume();
+                ControlAnswer::Done
+            }
+            // These end what the answer goes out from: answered first, then done.
+            ControlRequest::Reset | ControlRequest::Quit => {
+                requests.push(request);
+                ControlAnswer::Done
+            }
+        });
+        for request in requests {
+            match request {
+                ControlRequest::Quit => return Ok(Some(ExitCause::Quit)),
+                _ => self.reset()?,
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl From<EventError> for SessionError {
+    fn from(error: EventError) -> Self {
+        Self::Event(error)
+    }
+}
+
+impl From<LifeError> for SessionError {
+    fn from(error: LifeError) -> Self {
+        Self::Life(error)
+    }
+}
+
+impl std::fmt::Display for SessionError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Event(_) => write!(f, "wait for events"),
+            Self::Life(_) => write!(f, "start the machine anew after a reset"),
+        }
+    }
+}
+
+impl std::error::Error for SessionError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Event(error) => Some(error),
+            Self::Life(error) => Some(error),
+        }
+    }
+}
