@@ -100,8 +100,8 @@ fn osc_grants_what_pci_asks_for_and_rejects_what_is_not_pcis() {
     const OTHER: &str = "6E B0 11 08 27 4A 44 F9 8D 60 3C BB C2 2E 7B 48";
     let rows = [
         // What Debian's kernel asks for, first as a query.
-        (PCI, 1, "01 00 00 00 1F 01 00 00 BF 00 00 00", "01 00 00 00 1F 01 00 00 BF 00 00 00"),
-        (PCI, 1, "00 00 00 00 1F 01 00 00 BF 00 00 00", "00 00 00 00 1F 01 00 00 BF 00 00 00"),
+        (PCI, 1, "01 00 00 00 1F 01 00 00 3F 00 00 00", "01 00 00 00 1F 01 00 00 3F 00 00 00"),
+        (PCI, 1, "00 00 00 00 1F 01 00 00 3F 00 00 00", "00 00 00 00 1F 01 00 00 3F 00 00 00"),
         // More than is known.
         (PCI, 1, "00 00 00 00 1F 01 00 00 FF FF 00 00", "10 00 00 00 1F 01 00 00 BF 00 00 00"),
         (PCI, 2, "00 00 00 00 1F 01 00 00 1D 00 00 00", "08 00 00 00 1F 01 00 00 1D 00 00 00"),
