@@ -1,0 +1,128 @@
+//! `allod run`: one machine from flags, in the foreground, its serial console on the terminal.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use seat::launch::{self, Request};
+use seat::terminal::RawTerminal;
+use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec};
+
+/// Run one machine from flags, its serial console on this terminal.
+///
+/// At a terminal, Ctrl-A x ends the machine and Ctrl-A Ctrl-A types a Ctrl-A.
+///
+/// Exit status: 0 the guest powered off; 1 the machine could not start or go on (the reason is on standard error);
+/// 2 the command line makes no sense; 3 the guest reset itself and --no-reboot was given; 4 it was told to end (Ctrl-A x,
+/// control socket, signal).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The kernel: a bzImage (/boot/vmlinuz-*) or an ELF vmlinux with a PVH entry
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// The initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// The kernel command line
+    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0", allow_hyphen_values = true)]
+    cmdline: String,
+    /// Guest memory, for example 512M or 4G
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    memory: Bytes,
+    /// The host pages behind guest memory
+    #[arg(long, value_enum, default_value_t = Pages::Transparent)]
+    pages: Pages,
+    /// Touch all guest memory before the guest runs
+    #[arg(long)]
+    prefault: bool,
+    /// Number of virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// The name shown in messages
+    #[arg(long, default_value = "machine")]
+    name: String,
+    /// Make a control socket here (JSON requests: status, power-button, reset, pause, resume, quit)
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// Write the exit report here, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// End when the guest resets itself, instead of starting it anew
+    #[arg(long)]
+    no_reboot: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pages {
+    /// Transparent huge pages where the host has them
+    Transparent,
+    /// 4 KiB pages only
+    Small,
+    /// 2 MiB pages from the host's reserved pool
+    #[value(name = "2M")]
+    Huge2M,
+    /// 1 GiB pages from the host's reserved pool
+    #[value(name = "1G")]
+    Huge1G,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match start_and_wait(arguments) {
+        Ok(report) => {
+            if let ExitCause::Fault { message } = &report.exit {
+                eprintln!("allod: {message}");
+            }
+            ExitCode::from(report.exit.code())
+        }
+        Err(error) => {
+            eprintln!("allod: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
+    // Before the machine runs: a report that cannot be written is no report.
+    let file = arguments
+        .report
+        .as_ref()
+        .map(|path| {
+            std::fs::File::create(path)
+                .map_err(|errno| anyhow::anyhow!("create the report {}: {errno}", path.display()))
+        })
+        .transpose()?;
+    let terminal = RawTerminal::of_standard_input();
+    let process = launch::start(&request(arguments, terminal.is_some()))?;
+    let report = process.wait();
+    drop(terminal);
+    let report = report?;
+    if let Some(mut file) = file {
+        writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
+    }
+    Ok(report)
+}
+
+fn request(arguments: &Arguments, escape: bool) -> Request {
+    Request {
+        name: arguments.name.clone(),
+        cpus: arguments.cpus,
+        memory: MemorySpec {
+            size: arguments.memory,
+            backing: match arguments.pages {
+                Pages::Transparent => MemoryBacking::Transparent,
+                Pages::Small => MemoryBacking::Small,
+                Pages::Huge2M => MemoryBacking::Huge2M,
+                Pages::Huge1G => MemoryBacking::Huge1G,
+            },
+            shared: false,
+            prefault: arguments.prefault,
+        },
+        kernel: arguments.kernel.clone(),
+        initrd: arguments.initrd.clone(),
+        command_line: arguments.cmdline.clone(),
+        control: arguments.control.clone(),
+        escape,
+        end_on_reset: arguments.no_reboot,
+    }
+}

@@ -1,0 +1,286 @@
+//! Starting `allod-vmm`: everything the machine may use is opened here and inherited by the process.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::io::FdFlags;
+use spec::{Bytes, ConsoleSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec};
+
+/// One machine, by the names of what it uses.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The name shown in messages.
+    pub name: String,
+    /// Number of vCPUs.
+    pub cpus: u32,
+    /// Guest memory.
+    pub memory: MemorySpec,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// The kernel command line.
+    pub command_line: String,
+    /// Where to make the control socket.
+    pub control: Option<PathBuf>,
+    /// Whether a person sits at the console, so that it has an escape.
+    pub escape: bool,
+    /// Whether a reset ends the machine.
+    pub end_on_reset: bool,
+}
+
+/// A machine could not be started, or its process did not tell how it ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// `/dev/kvm` is not there.
+    #[error(
+        "this host has no /dev/kvm, so no machine can run on it; load the module (`modprobe kvm_amd` or `modprobe kvm_intel`), and if that fails switch virtualisation (SVM or VT-x) on in the firmware setup"
+    )]
+    NoKvm,
+    /// `/dev/kvm` is for others.
+    #[error(
+        "this user may not open /dev/kvm; join its group with `sudo usermod -aG kvm $USER` and log in again"
+    )]
+    KvmDenied,
+    /// A file could not be opened.
+    #[error("open the {what} {}: {errno}", path.display())]
+    Open {
+        /// What it is to the machine.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
+    /// More memory than the host has.
+    #[error(
+        "the machine wants {wanted} of memory and this host has {present}; give it less, and leave some for the host itself"
+    )]
+    TooMuchMemory {
+        /// Asked for.
+        wanted: Bytes,
+        /// The host's.
+        present: Bytes,
+    },
+    /// The control socket could not be made.
+    #[error("make the control socket {}: {errno}; its folder must exist, and no other machine may use the name", path.display())]
+    ControlSocket {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
+    /// The VMM's binary could not be started.
+    #[error("start {}: {errno}; it belongs next to the `allod` binary", path.display())]
+    Spawn {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
+    /// Something that never fails on a healthy host did.
+    #[error("{what}: {errno}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
+    /// The process ended without a report.
+    #[error("the machine's process ended without a report ({how}); what it wrote to standard error is above")]
+    NoReport {
+        /// Exit status or signal.
+        how: String,
+    },
+}
+
+/// A running machine's process.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    report: File,
+    control: Option<PathBuf>,
+}
+
+/// Starts the machine with the terminal's standard input and output as its console.
+pub fn start(request: &Request) -> Result<Process, LaunchError> {
+    check_memory(request.memory.size)?;
+    let kvm = open_kvm()?;
+    let image = open("kernel", &request.kernel)?;
+    let initrd = request.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
+    let control = request.control.as_deref().map(listen).transpose()?;
+    let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
+    let (report, report_end) = pipe()?;
+    let (spec_end, spec_writer) = pipe()?;
+
+    let spec = MachineSpec {
+        name: request.name.clone(),
+        kvm: number(&kvm),
+        cpus: request.cpus,
+        memory: request.memory,
+        kernel: KernelSpec {
+            image: number(&image),
+            initrd: initrd.as_ref().map(number),
+            command_line: request.command_line.clone(),
+        },
+        console: ConsoleSpec {
+            input: Some(number(&input)),
+            output: Some(number(&output)),
+            escape: request.escape,
+        },
+        control: control.as_ref().map(number),
+        report: Some(number(&report_end)),
+        end_on_reset: request.end_on_reset,
+    };
+    let inherited =
+        [Some(&kvm), Some(&image), initrd.as_ref(), control.as_ref(), Some(&input), Some(&output)];
+    for fd in inherited.into_iter().flatten().chain([&report_end, &spec_end]) {
+        rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
+    }
+
+    let path = vmm_binary();
+    let child = Command::new(&path)
+        .arg("--spec-fd")
+        .arg(spec_end.as_raw_fd().to_string())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .map_err(|errno| LaunchError::Spawn { path, errno })?;
+    let process = Process { child, report: report.into(), control: request.control.clone() };
+    let text = serde_json::to_string(&spec).map_err(kernel("write the machine spec"))?;
+    // A process that is gone already leaves its reason in the report or its exit status.
+    let _ = File::from(spec_writer).write_all(text.as_bytes());
+    Ok(process)
+}
+
+impl Process {
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end and gives the report.
+    pub fn wait(mut self) -> Result<ExitReport, LaunchError> {
+        let mut text = String::new();
+        let read = (&mut self.report).take(REPORT_LIMIT).read_to_string(&mut text);
+        let status = self.child.wait().map_err(kernel("wait for the machine's process"))?;
+        if let Some(path) = &self.control {
+            // It was made by us for this machine; that it is gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+        read.map_err(kernel("read the exit report"))?;
+        serde_json::from_str(&text).map_err(|_| LaunchError::NoReport { how: describe(status) })
+    }
+}
+
+/// No report comes near this.
+const REPORT_LIMIT: u64 = 1 << 20;
+
+fn check_memory(wanted: Bytes) -> Result<(), LaunchError> {
+    let info = rustix::system::sysinfo();
+    let present = Bytes(info.totalram as u64 * u64::from(info.mem_unit));
+    if wanted > present { Err(LaunchError::TooMuchMemory { wanted, present }) } else { Ok(()) }
+}
+
+fn open_kvm() -> Result<OwnedFd, LaunchError> {
+    let path = Path::new("/dev/kvm");
+    match File::options().read(true).write(true).open(path) {
+        Ok(file) => Ok(file.into()),
+        Err(errno) => Err(match errno.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::NOENT | rustix::io::Errno::NODEV | rustix::io::Errno::NXIO) => {
+                LaunchError::NoKvm
+            }
+            Some(rustix::io::Errno::ACCESS | rustix::io::Errno::PERM) => LaunchError::KvmDenied,
+            _ => LaunchError::Open { what: "KVM device", path: path.to_owned(), errno },
+        }),
+    }
+}
+
+fn open(what: &'static str, path: &Path) -> Result<OwnedFd, LaunchError> {
+    let failed = |errno| LaunchError::Open { what, path: path.to_owned(), errno };
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(rustix::io::Errno::ISDIR.into()));
+    }
+    Ok(file.into())
+}
+
+fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let failed = |errno| LaunchError::ControlSocket { path: path.to_owned(), errno };
+    // Who may write to the socket steers the machine: nobody but its owner.
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    Ok(listener.map_err(failed)?.into())
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(kernel("pipe"))
+}
+
+fn duplicate(fd: impl std::os::fd::AsFd) -> Result<OwnedFd, LaunchError> {
+    // Above the standard three, which the child has for itself.
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(kernel("dup"))
+}
+
+fn number(fd: &OwnedFd) -> InheritedFd {
+    InheritedFd(fd.as_raw_fd())
+}
+
+/// The VMM beside this very program, else the one in PATH.
+fn vmm_binary() -> PathBuf {
+    let name = "allod-vmm";
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| name.into())
+}
+
+fn kernel<E: Into<std::io::Error>>(what: &'static str) -> impl Fn(E) -> LaunchError {
+    move |errno| LaunchError::Kernel { what, errno: errno.into() }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "it just went".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use spec::Bytes;
+
+    use super::{LaunchError, check_memory, listen, open};
+
+    #[test]
+    fn more_memory_than_the_host_has_is_refused_with_both_numbers() {
+        let error = check_memory(Bytes::gib(1 << 20)).unwrap_err().to_string();
+        assert!(error.contains("1PiB") || error.contains("1024TiB"), "{error}");
+        check_memory(Bytes::mib(16)).unwrap();
+    }
+
+    #[test]
+    fn a_missing_file_and_a_folder_are_named() {
+        for path in ["/nowhere/vmlinuz", "/"] {
+            let error = open("kernel", Path::new(path)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("open the kernel {path}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_control_socket_is_for_its_owner_only_and_made_once() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let _listener = listen(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(listen(&path), Err(LaunchError::ControlSocket { .. })));
+    }
+}
