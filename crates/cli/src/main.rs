@@ -1,0 +1,30 @@
+//! The command `allod`: reads the command line and hands over to one file per verb. No logic of its own.
+#![forbid(unsafe_code)]
+
+mod lab;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Desktops on assigned PCI hardware.
+#[derive(Debug, Parser)]
+#[command(name = "allod", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A virtual host with an IOMMU and emulated cards, to try and test without hardware.
+    Lab(lab::Arguments),
+    Run(run::Arguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().verb {
+        Verb::Lab(arguments) => lab::run(&arguments),
+        Verb::Run(arguments) => run::run(&arguments),
+    }
+}

@@ -1,0 +1,57 @@
+//! Loads the drivers of the hardware that is there, as a distribution's device manager does.
+//!
+//! It goes by the kernel's own `modalias` files, so that a card is held by its native driver before anybody
+//! takes it, exactly as on a real host.
+
+use crate::mounts::{Stages, complain};
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+/// Buses whose devices are looked at; the processor's aliases would load a dozen modules nobody needs.
+const BUSES: [&str; 5] = ["pci", "virtio", "usb", "hid", "hdaudio"];
+/// Times the buses are read again because loading a driver revealed more devices.
+const ROUNDS: usize = 4;
+/// What makes this a host for virtual machines.
+const ALWAYS: [&str; 3] = ["kvm_amd", "vfio_pci", "vfio_iommu_type1"];
+
+/// Loads KVM, VFIO and a driver for every device found.
+pub(crate) fn load_drivers(stages: &mut Stages) {
+    let mut wanted: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
+    wanted.extend(
+        parameter("lab.modules")
+            .into_iter()
+            .flat_map(|list| list.split(',').map(str::to_owned).collect::<Vec<_>>()),
+    );
+    let mut known = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        wanted.extend(aliases());
+        let fresh: Vec<&String> = wanted.difference(&known).collect();
+        if fresh.is_empty() {
+            break;
+        }
+        // Quiet about aliases that no module has: bridges, for example.
+        let status = Command::new("modprobe").args(["--all", "--quiet", "--"]).args(fresh).status();
+        complain("modprobe", status.map(drop));
+        known = wanted.clone();
+    }
+    stages.reached("drivers");
+}
+
+/// Returns the value of a kernel parameter.
+fn parameter(name: &str) -> Option<String> {
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+}
+
+fn aliases() -> Vec<String> {
+    BUSES
+        .iter()
+        .filter_map(|bus| fs::read_dir(format!("/sys/bus/{bus}/devices")).ok())
+        .flatten()
+        .flatten()
+        .filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok())
+        .map(|alias| alias.trim().to_owned())
+        .filter(|alias| !alias.is_empty())
+        .collect()
+}

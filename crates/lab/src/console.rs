@@ -1,0 +1,88 @@
+//! The kernel's console as a file: its tail for messages, and the signs of a dead or stuck kernel in it.
+
+use std::fs;
+use std::path::Path;
+
+/// Lines shown of a console's end.
+const TAIL_LINES: usize = 40;
+/// Printed once by a kernel that gives up.
+const PANIC: &str = "Kernel panic - not syncing";
+/// Printed by a kernel whose processors or timers stand still; under emulation the sign of a lost interrupt.
+const STALLS: [&str; 3] = ["detected stalls on CPUs", "self-detected stall on CPU", "soft lockup - CPU"];
+
+/// What a console log says about the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing bad.
+    Sound,
+    /// It gave up.
+    Panicked,
+    /// It found itself standing still.
+    Stalled,
+}
+
+/// Returns the whole log, readable: no terminal control sequences.
+pub fn text(log: &Path) -> String {
+    plain(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()))
+}
+
+/// Returns the last lines of a log.
+pub fn tail(log: &Path) -> String {
+    let text = text(log);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// Judges a log.
+pub fn judge(text: &str) -> Verdict {
+    if text.contains(PANIC) {
+        Verdict::Panicked
+    } else if STALLS.iter().any(|sign| text.contains(sign)) {
+        Verdict::Stalled
+    } else {
+        Verdict::Sound
+    }
+}
+
+/// Removes escape sequences and carriage returns.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\r' => {}
+            '\x1b' => {
+                // CSI sequences end with a letter or tilde, the others are one character long.
+                if characters.next() == Some('[') {
+                    characters.by_ref().find(|last| last.is_ascii_alphabetic() || *last == '~');
+                }
+            }
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Verdict, judge, plain};
+
+    #[test]
+    fn a_dead_and_a_stuck_kernel_are_told_from_a_sound_one() {
+        let rows = [
+            ("[ 3.1] Kernel panic - not syncing: sysrq triggered crash", Verdict::Panicked),
+            ("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", Verdict::Stalled),
+            ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", Verdict::Stalled),
+            ("[ 1.0] panic=-1 on the command line", Verdict::Sound),
+            ("", Verdict::Sound),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(judge(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn terminal_control_does_not_reach_the_reader() {
+        assert_eq!(plain("\x1bc\x1b[?7l\x1b[2J[ 0.0] hello\r\n"), "[ 0.0] hello\n");
+    }
+}

@@ -1,0 +1,133 @@
+//! The process of the outer QEMU: started from the image's own tree, tied to whoever started it, ended by handle.
+
+use crate::image::Image;
+use crate::tool;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+/// Longest wait for the process to go after it was killed.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether the emulator may outlive the process that starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It is killed when its starter dies, however that happens.
+    Tied,
+    /// It stays, in a session of its own.
+    Detached,
+}
+
+/// A running emulator.
+#[derive(Debug)]
+pub struct Emulator {
+    pid: Pid,
+    handle: OwnedFd,
+    /// Filled when a child of ours ends.
+    status: Arc<Mutex<Option<ExitStatus>>>,
+}
+
+impl Emulator {
+    /// Starts QEMU with `arguments`; its own words go to the file `log`.
+    pub fn start(image: &Image, arguments: &[OsString], log: &Path, lifetime: Lifetime) -> io::Result<Self> {
+        let log = File::create(log)?;
+        let mut command = command_line(image, arguments, lifetime);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        if lifetime == Lifetime::Tied {
+            // An interrupt at the terminal is for us; we end the emulator ourselves. (A detached one becomes
+            // the leader of a session, which a leader of a group cannot.)
+            command.process_group(0);
+        }
+        let status = Arc::new(Mutex::new(None));
+        let (started, result) = mpsc::channel();
+        let record = status.clone();
+        // The kernel's death signal fires when the *thread* that started the process ends: this one stays
+        // as long as the emulator does.
+        thread::spawn(move || match command.spawn() {
+            Ok(mut child) => {
+                let _ = started.send(open(Pid::from_child(&child)));
+                let ended = child.wait().ok();
+                *record.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+            }
+            Err(error) => drop(started.send(Err(error))),
+        });
+        let (pid, handle) = result.recv().map_err(io::Error::other)??;
+        Ok(Self { pid, handle, status })
+    }
+
+    /// Takes hold of an emulator that another process started.
+    pub fn adopt(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        let (pid, handle) = open(pid)?;
+        Ok(Self { pid, handle, status: Arc::default() })
+    }
+
+    /// Returns its process number.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Says whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        !self.wait(Duration::ZERO)
+    }
+
+    /// Waits for its end; says whether it came within `limit`.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+        let mut polled = [PollFd::new(&self.handle, PollFlags::IN)];
+        // An interrupted wait counts as not ended: the caller asks again.
+        poll(&mut polled, Some(&timeout)).is_ok_and(|count| count > 0)
+    }
+
+    /// Returns how it ended, when it was ours and has.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends it at once, as pulling the plug does.
+    pub fn kill(&self) {
+        // It may be gone already: then there is nothing to do.
+        if pidfd_send_signal(&self.handle, Signal::KILL).is_ok() {
+            self.wait(KILL_LIMIT);
+        }
+    }
+}
+
+fn open(pid: Pid) -> io::Result<(Pid, OwnedFd)> {
+    Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
+}
+
+/// Runs the image's QEMU through the image's loader, so that neither depends on the user's system.
+fn command_line(image: &Image, arguments: &[OsString], lifetime: Lifetime) -> Command {
+    let tree = image.emulator_tree();
+    let libraries = tree.join("usr/lib/x86_64-linux-gnu");
+    let mut search = libraries.clone().into_os_string();
+    // Sound libraries keep their private parts one folder down.
+    search.push(":");
+    search.push(libraries.join("pulseaudio"));
+    let mut command = match lifetime {
+        Lifetime::Tied => {
+            let mut command = tool::command("setpriv");
+            command.args(["--pdeathsig", "KILL", "--"]);
+            command
+        }
+        Lifetime::Detached => tool::command("setsid"),
+    };
+    command.arg(libraries.join("ld-linux-x86-64.so.2")).arg("--library-path").arg(search);
+    command.arg(tree.join("usr/bin/qemu-system-x86_64"));
+    for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+        command.arg("-L").arg(tree.join(folder));
+    }
+    command.args(arguments).env("QEMU_MODULE_DIR", libraries.join("qemu"));
+    command
+}

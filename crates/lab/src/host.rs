@@ -1,0 +1,308 @@
+//! A running virtual host: commands inside, power from outside.
+//!
+//! Acting on its cards is [`crate::outside`]; starting it is [`crate::start`].
+
+use crate::console::{self, Verdict};
+use crate::emulator::Emulator;
+use crate::failure::Failure;
+use crate::line::{Line, LineSender};
+use crate::machine::Places;
+use crate::profile::Profile;
+use crate::wire::{Exit, Frame, Hello, Request};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Without a sign of life for this long a host counts as hung. Init beats every second, but nested guests and a
+/// loaded machine can hold it up for a while.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// Longest time from the start of the emulator to the first answer of init.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for an orderly power-off.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+/// How often the emulator and the console are looked at while waiting.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Time the emulator's end is awaited after its socket closed.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// A command's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status; 128 and the signal's number when a signal ended it.
+    pub status: i32,
+    /// What it wrote on standard output.
+    pub stdout: String,
+    /// What it wrote on standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Says whether the status is 0.
+    pub fn is_success(&self) -> bool {
+        self.status == 0
+    }
+}
+
+/// A piece of a running command's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Of standard output, or of the terminal.
+    Output(&'a [u8]),
+    /// Of standard error.
+    Error(&'a [u8]),
+}
+
+/// When the stages of a start were reached.
+#[derive(Debug, Clone, Default)]
+pub struct Timeline {
+    /// Wall time from the start of the emulator to init's answer.
+    pub ready: Duration,
+    /// Stages inside, with the kernel's uptime at each.
+    pub stages: Vec<(String, Duration)>,
+}
+
+/// A running virtual host. Dropping it ends its emulator, unless it was started to stay.
+#[derive(Debug)]
+pub struct Host {
+    pub(crate) profile: Profile,
+    pub(crate) places: Places,
+    pub(crate) emulator: Emulator,
+    line: Mutex<Line>,
+    timeline: Timeline,
+    /// Owns the folder of the run; none when the host stays.
+    pub(crate) folder: Option<tempfile::TempDir>,
+}
+
+impl Host {
+    /// Takes a started emulator over and waits until init answers on port `number`.
+    pub(crate) fn greet(
+        profile: Profile,
+        places: Places,
+        emulator: Emulator,
+        number: usize,
+        begin: Instant,
+    ) -> Result<Self, Failure> {
+        let socket = places.port(number);
+        let line = connect(&socket, &emulator, &places)?;
+        let line = Mutex::new(line);
+        let mut host = Self { profile, places, emulator, line, timeline: Timeline::default(), folder: None };
+        let hello = host.await_hello(&host.lock_line())?;
+        let stages = hello.stages.into_iter().map(|(name, at)| (name, Duration::from_millis(at))).collect();
+        host.timeline = Timeline { ready: begin.elapsed(), stages };
+        Ok(host)
+    }
+
+    /// Returns the hardware it was started with.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Returns when the stages of its start were reached.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// Runs a shell command line as root and waits for its end without limit, as long as the host is alive.
+    pub fn run(&self, script: &str) -> Result<Output, Failure> {
+        self.run_within(script, Duration::MAX)
+    }
+
+    /// Runs a shell command line as root; it must end within `limit`.
+    pub fn run_within(&self, script: &str, limit: Duration) -> Result<Output, Failure> {
+        let command = ["bash", "-c", script].map(str::to_owned).to_vec();
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let exit =
+            self.stream(&Request { command, ..Request::default() }, limit, &mut |piece| match piece {
+                Piece::Output(bytes) => stdout.extend_from_slice(bytes),
+                Piece::Error(bytes) => stderr.extend_from_slice(bytes),
+            })?;
+        Ok(Output {
+            status: status_of(&exit)?,
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+
+    /// Runs a command with its output handed on as it comes; input is sent through [`Host::sender`].
+    ///
+    /// A request without an open input gets an empty one.
+    pub fn stream(
+        &self,
+        request: &Request,
+        limit: Duration,
+        sink: &mut dyn FnMut(Piece),
+    ) -> Result<Exit, Failure> {
+        let mut line = self.lock_line();
+        let deadline = Instant::now().checked_add(limit);
+        self.send(&line, &Frame::Run(request.clone()))?;
+        if !request.open_input {
+            self.send(&line, &Frame::InputEnd)?;
+        }
+        let mut heard = Instant::now();
+        loop {
+            match line.receive(LOOK_EVERY) {
+                Ok(Frame::Output(bytes)) => sink(Piece::Output(&bytes)),
+                Ok(Frame::Error(bytes)) => sink(Piece::Error(&bytes)),
+                Ok(Frame::Exit(exit)) => return Ok(exit),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.check_life(heard)?;
+                    if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                        // Kills the command and leaves the line ready for the next one.
+                        line.greet_again().map_err(Failure::setup("greet the host again"))?;
+                        self.await_hello(&line)?;
+                        return Err(Failure::TimedOut { limit, tail: console::tail(&self.places.console()) });
+                    }
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
+            }
+            heard = Instant::now();
+            if deadline.is_some_and(|deadline| heard > deadline) {
+                line.greet_again().map_err(Failure::setup("greet the host again"))?;
+                self.await_hello(&line)?;
+                return Err(Failure::TimedOut { limit, tail: console::tail(&self.places.console()) });
+            }
+        }
+    }
+
+    /// Returns a handle to send input and signals to the command that runs.
+    pub fn sender(&self) -> LineSender {
+        self.lock_line().sender().clone()
+    }
+
+    /// Returns everything the kernel wrote on its console so far.
+    pub fn console_log(&self) -> String {
+        console::text(&self.places.console())
+    }
+
+    /// Cuts the power: the emulator is killed, nothing is written back.
+    pub fn power_cut(self) {
+        self.emulator.kill();
+    }
+
+    /// Powers the host off in an orderly way; when it does not obey, cuts the power.
+    pub fn shutdown(self) {
+        let request = Request {
+            command: vec!["poweroff".into(), "-f".into()],
+            directory: Some("/".into()),
+            ..Request::default()
+        };
+        // Whatever comes back, the wait below decides.
+        let _ = self.lock_line().sender().send(&Frame::Run(request));
+        if !self.emulator.wait(SHUTDOWN_LIMIT) {
+            self.emulator.kill();
+        }
+    }
+
+    fn lock_line(&self) -> MutexGuard<'_, Line> {
+        // A panic of another user of the line leaves at worst frames of its command, which the next run passes over.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, line: &Line, frame: &Frame) -> Result<(), Failure> {
+        line.sender().send(frame).map_err(|_| self.end())
+    }
+
+    fn await_hello(&self, line: &Line) -> Result<Hello, Failure> {
+        let begin = Instant::now();
+        loop {
+            match line.receive(LOOK_EVERY) {
+                Ok(frame) => {
+                    if let Some(hello) = line.answer(frame) {
+                        return Ok(hello);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.check_kernel()?;
+                    if begin.elapsed() > BOOT_LIMIT {
+                        let sign = format!("its init did not answer for {} s", BOOT_LIMIT.as_secs());
+                        return Err(Failure::Hang { sign, tail: console::tail(&self.places.console()) });
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
+            }
+        }
+    }
+
+    fn check_life(&self, heard: Instant) -> Result<(), Failure> {
+        self.check_kernel()?;
+        if heard.elapsed() > SILENCE_LIMIT {
+            let sign = format!("no sign of life for {} s", SILENCE_LIMIT.as_secs());
+            return Err(Failure::Hang { sign, tail: console::tail(&self.places.console()) });
+        }
+        Ok(())
+    }
+
+    fn check_kernel(&self) -> Result<(), Failure> {
+        if !self.emulator.is_alive() {
+            return Err(self.end());
+        }
+        match console::judge(&self.console_log()) {
+            Verdict::Stalled => Err(Failure::Hang {
+                sign: "its kernel reports a stall".to_owned(),
+                tail: console::tail(&self.places.console()),
+            }),
+            // A panic ends the emulator in a moment: see there.
+            Verdict::Panicked | Verdict::Sound => Ok(()),
+        }
+    }
+
+    /// Explains why the emulator ended.
+    fn end(&self) -> Failure {
+        explain_end(&self.emulator, &self.places)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if self.folder.is_some() {
+            self.emulator.kill();
+        }
+    }
+}
+
+/// Turns a command's end into a status, 128 and more for signals as shells do.
+pub fn status_of(exit: &Exit) -> Result<i32, Failure> {
+    match exit {
+        Exit::Status(status) => Ok(*status),
+        Exit::Signal(signal) => Ok(128 + signal),
+        Exit::NotStarted(reason) => Err(Failure::NotStarted { reason: reason.clone() }),
+    }
+}
+
+fn connect(socket: &std::path::Path, emulator: &Emulator, places: &Places) -> Result<Line, Failure> {
+    let begin = Instant::now();
+    loop {
+        match Line::connect(socket) {
+            Ok(line) => return Ok(line),
+            Err(_) if !emulator.is_alive() => return Err(explain_end(emulator, places)),
+            Err(cause) if begin.elapsed() > BOOT_LIMIT => {
+                return Err(Failure::Setup { operation: format!("connect to {}", socket.display()), cause });
+            }
+            // The emulator makes its sockets a moment after it starts.
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+fn explain_end(emulator: &Emulator, places: &Places) -> Failure {
+    emulator.wait(END_LIMIT);
+    let tail = console::tail(&places.console());
+    if console::judge(&console::text(&places.console())) == Verdict::Panicked {
+        return Failure::Panic { tail };
+    }
+    // The thread that collects the status runs beside us.
+    let begin = Instant::now();
+    while emulator.exit_status().is_none() && begin.elapsed() < END_LIMIT {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    match emulator.exit_status() {
+        Some(status) if !status.success() => Failure::EmulatorDied {
+            status: status.to_string(),
+            words: console::tail(&places.run.join("emulator.log")),
+            tail,
+        },
+        _ => Failure::PoweredOff { tail },
+    }
+}

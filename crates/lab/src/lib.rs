@@ -1,0 +1,26 @@
+//! The lab: a virtual host with an IOMMU and emulated cards, to try assigned hardware on any machine.
+//!
+//! Two machines in one: QEMU in software emulation plays the PC; inside it a stock Debian kernel with real KVM
+//! and real VFIO is the host under test. This crate builds the host's image, describes its hardware in data
+//! files (profiles), boots it, runs commands in it and acts on the emulated cards from outside. `allod lab` and
+//! the scenario tests are its callers. It knows nothing of seats or of our own virtual machine.
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod console;
+pub mod emulator;
+pub mod failure;
+pub mod host;
+pub mod image;
+pub mod line;
+pub mod machine;
+pub mod profile;
+pub mod qmp;
+pub mod start;
+pub mod tool;
+pub mod wire;
+
+pub use failure::Failure;
+pub use host::{Host, Output, Piece};
+pub use profile::Profile;
+pub use start::Lab;

@@ -1,0 +1,125 @@
+//! Starts virtual hosts: lays out the folder of a run and hands the emulator its command line.
+
+use crate::cache;
+use crate::emulator::{Emulator, Lifetime};
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::image::{Archive, Entry, Image};
+use crate::machine::{self, Clock, Places};
+use crate::profile::Profile;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Names the folder our programs are taken from, instead of the one of the running program.
+pub const PROGRAMS_VARIABLE: &str = "ALLOD_LAB_PROGRAMS";
+/// The script of the initial RAM disk.
+const HOST_INIT: &str = include_str!("../image/host-init.sh");
+/// The first process of the host.
+const INIT: &str = "allod-lab-init";
+
+/// A host about to be started.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    profile: Profile,
+    share: Option<PathBuf>,
+    clock: Clock,
+}
+
+impl Lab {
+    /// Prepares a host with the given hardware.
+    pub fn new(profile: Profile) -> Self {
+        Self { profile, share: None, clock: Clock::Wall }
+    }
+
+    /// Makes a folder visible at `/share` inside, writable.
+    pub fn share(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.share = Some(folder.into());
+        self
+    }
+
+    /// Makes the host's clock count instructions, so that figures repeat.
+    pub fn measuring(mut self) -> Self {
+        self.clock = Clock::Instructions;
+        self
+    }
+
+    /// Gives the host another amount of memory than its profile says.
+    pub fn memory_mib(mut self, memory_mib: u32) -> Self {
+        self.profile.memory_mib = memory_mib;
+        self
+    }
+
+    /// Builds the image if need be, starts the host and waits until it takes commands.
+    ///
+    /// The host is gone when the returned value is dropped or this process dies, however that happens.
+    pub fn boot(&self, progress: &dyn Fn(&str)) -> Result<Host, Failure> {
+        let image = Image::ready(progress)?;
+        let root = cache::runtime_root();
+        fs::create_dir_all(&root).map_err(Failure::setup(format!("create {}", root.display())))?;
+        let folder = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(&root)
+            .map_err(Failure::setup(format!("create a folder in {}", root.display())))?;
+        let mut host = self.start(&image, folder.path(), Lifetime::Tied)?;
+        host.folder = Some(folder);
+        Ok(host)
+    }
+
+    /// Starts the emulator with its files in `run` and waits for init.
+    pub(crate) fn start(&self, image: &Image, run: &Path, lifetime: Lifetime) -> Result<Host, Failure> {
+        let begin = Instant::now();
+        let programs = programs_folder()?;
+        let places = Places {
+            run: run.to_owned(),
+            kernel: image.vmlinux(),
+            initrd: run.join("initrd"),
+            rootfs: image.rootfs(),
+            share: self.share.as_deref().map(absolute).transpose()?,
+            programs: Some(programs.clone()),
+        };
+        write_initrd(image, &programs, &places.initrd)
+            .map_err(Failure::setup(format!("write {}", places.initrd.display())))?;
+        for (id, mebibytes) in machine::drives(&self.profile) {
+            let path = places.drive(&id);
+            File::create(&path)
+                .and_then(|file| file.set_len(u64::from(mebibytes) << 20))
+                .map_err(Failure::setup(format!("make the drive {}", path.display())))?;
+        }
+        let arguments = machine::arguments(&self.profile, &places, self.clock);
+        let emulator = Emulator::start(image, &arguments, &run.join("emulator.log"), lifetime)
+            .map_err(Failure::setup("start the emulator"))?;
+        Host::greet(self.profile.clone(), places, emulator, 0, begin)
+    }
+}
+
+/// Returns the folder that holds our programs: the environment's, else the one of the running program.
+pub fn programs_folder() -> Result<PathBuf, Failure> {
+    if let Some(folder) = std::env::var_os(PROGRAMS_VARIABLE).filter(|folder| !folder.is_empty()) {
+        return absolute(Path::new(&folder));
+    }
+    let program = std::env::current_exe().map_err(Failure::setup("find the running program"))?;
+    // Test programs lie one folder below the programs they test.
+    let found = program.ancestors().skip(1).take(2).find(|folder| folder.join(INIT).is_file());
+    found.map(Path::to_owned).ok_or_else(|| {
+        Failure::Request(format!(
+            "`{INIT}` is not beside {}; build it (`cargo build -p lab`) or name its folder in {PROGRAMS_VARIABLE}",
+            program.display()
+        ))
+    })
+}
+
+/// Writes the image's RAM disk with our init behind it.
+fn write_initrd(image: &Image, programs: &Path, out: &Path) -> io::Result<()> {
+    let mut bytes = fs::read(image.initrd())?;
+    let mut archive = Archive::new();
+    archive.add("init", Entry::File(HOST_INIT.into(), 0o755)).add_folders(&["lab"]);
+    archive.add("lab/init", Entry::File(fs::read(programs.join(INIT))?, 0o755));
+    bytes.extend(archive.to_bytes());
+    fs::write(out, bytes)
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, Failure> {
+    folder.canonicalize().map_err(Failure::setup(format!("find the folder {}", folder.display())))
+}
