@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{BarIndex, BarRange, Ecam, Forwarding};
+use crate::{BarIndex, BarRange, Ecam, Forwarding, MsiChange, MsixChange, Shadow};
 
 /// A PCI function. Required methods are few; the defaults answer as hardware without that part does.
 ///
@@ -56,8 +56,24 @@ pub enum Change {
     Bars,
     /// A bridge began a reset of its secondary bus. The hierarchy has reset the functions there.
     SecondaryBusReset,
+    /// The function asserts its interrupt pin, or no longer.
+    Intx(bool),
+    /// MSI was set up anew.
+    Msi(MsiChange),
+    /// MSI-X was set up anew.
+    Msix(MsixChange),
     /// The host bridge shows config space in memory elsewhere, or no longer.
     EcamMoved(Option<Ecam>),
+    /// The host bridge reads or writes RAM elsewhere between 0xC0000 and 0xFFFFF.
+    ShadowMoved(Shadow),
+    /// The ACPI PM block of 128 ports answers elsewhere, or no longer.
+    PmBaseMoved(Option<u16>),
+    /// The ACPI interrupt is another GSI; `None` for the chip's reserved values.
+    SciRouted(Option<u8>),
+    /// PIRQ A to H go to these interrupts of the PIC, or to none of them. The IOAPIC has them at 16 to 23 anyway.
+    PirqRouted([Option<u8>; 8]),
+    /// The root complex's 16 KiB of registers answer elsewhere, or no longer.
+    RcbaMoved(Option<u64>),
 }
 
 /// A function that panicked in an earlier access has already been reported; its registers are still its own.

@@ -320,3 +320,6 @@ fn pieces(offset: u16, len: usize) -> impl Iterator<Item = Piece> {
         Some(piece)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,22 @@
 
 mod bar;
 mod bdf;
+pub mod capability;
 mod config_ports;
 mod config_space;
 mod ecam;
 mod forwarding;
 mod function;
 mod hierarchy;
+mod host_bridge;
+mod lpc;
 mod mapping;
+mod msi;
+mod msix;
 pub mod register;
+mod root_port;
+#[cfg(test)]
+mod test_function;
 
 pub use bar::{Bar, BarError, BarIndex, BarKind, BarRange};
 pub use bdf::{Bdf, DEVICES, FUNCTIONS, Pin};
@@ -24,4 +32,9 @@ pub use ecam::{BYTES_PER_BUS, Ecam};
 pub use forwarding::Forwarding;
 pub use function::{Change, Function, SharedFunction};
 pub use hierarchy::{Effect, FunctionId, Hierarchy, Occupied, Place};
+pub use host_bridge::{EcamUnfit, HostBridge, HostBridgePreset, Shadow, ShadowSegment};
+pub use lpc::{Lpc, LpcPreset, pirq};
 pub use mapping::{Apertures, Mapping, Space};
+pub use msi::{Message, Msi, MsiChange, MsiShape, MsiState};
+pub use msix::{MSIX_ENTRY_BYTES, MSIX_VECTORS, Msix, MsixChange, MsixLayout, MsixPart, VectorChange};
+pub use root_port::{Link, LinkSpeed, RootPort, RootPortOptions};
