@@ -4,12 +4,19 @@
 //! the outside (an interrupt line, a wake-up of the event thread) it was given when it was made. Every one of
 //! them takes any access of any width at any offset. The machine places them on its buses and owns their ports.
 
+mod calendar;
 pub mod clock;
+pub mod debug_port;
+pub mod i8042;
 pub mod output;
+pub mod port92;
 pub mod power;
 pub mod reset_control;
+pub mod rtc;
 pub mod serial;
 
+#[cfg(test)]
+mod storm;
 #[cfg(test)]
 mod testing;
 
