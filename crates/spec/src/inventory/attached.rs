@@ -1,7 +1,5 @@
 //! What is plugged into a function: monitors, USB devices, disks, network interfaces.
 
-use std::net::IpAddr;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,11 +91,6 @@ pub struct NetInterface {
     /// Whether it is up and has a carrier.
     #[serde(default)]
     pub up: Option<bool>,
-    /// The addresses that a route of the host names as its own, as far as they can be read without asking the
-    /// network stack.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub addresses: Vec<IpAddr>,
 }
 
 /// One disk behind a function.

@@ -1,0 +1,8 @@
+//! The host side: what the host is made of, and what stands in the way of giving parts of it to seats.
+//!
+//! Everything is read through `linux::sysfs::Tree`, so it works on the running host, on a recorded one and on a
+//! made-up one. Not here: KVM, virtual machines, and who gets what (the planner).
+
+#![forbid(unsafe_code)]
+
+pub mod inventory;
