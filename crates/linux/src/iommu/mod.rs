@@ -4,6 +4,7 @@
 //! iommufd. The memory followers of the machine call it; nobody else maps by hand. Not here: which memory is
 //! mapped where.
 
+pub mod fake;
 mod iommufd;
 mod type1;
 

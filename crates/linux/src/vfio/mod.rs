@@ -11,6 +11,7 @@ mod access;
 mod cdev;
 pub mod config;
 mod error;
+pub mod fake;
 
 mod group;
 mod hot_reset;

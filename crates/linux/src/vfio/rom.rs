@@ -65,3 +65,53 @@ fn bar_size(config: Config<'_>) -> Result<u64, DeviceError> {
         mask => u64::from(!mask) + 1,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::{Rom, RomContent, read_rom};
+    use crate::vfio::fake::{FakeDevice, FakeRom, Removal, Script};
+
+    #[test]
+    fn size_and_content_are_told_apart() {
+        let whole = FakeRom::honest(vec![0x55; 0x1800]);
+        let bytes = whole.content.clone();
+        let short = FakeRom { content: bytes[..0x1234].to_vec(), ..whole.clone() };
+        let shadow = FakeRom { region_size: 0x1000, ..whole.clone() };
+        let hidden = FakeRom { region_size: 0, ..whole.clone() };
+        let failing = FakeRom { fails: Some(Errno::IO), ..whole.clone() };
+        for (rom, bar_size, content) in [
+            (FakeRom::default(), 0, RomContent::Unreadable),
+            (short, 0x2000, RomContent::Bytes(bytes[..0x1234].to_vec())),
+            (shadow, 0x2000, RomContent::Bytes(bytes[..0x1000].to_vec())),
+            (hidden, 0x2000, RomContent::Unreadable),
+            (failing, 0x2000, RomContent::Unreadable),
+            (whole, 0x2000, RomContent::Bytes(bytes)),
+        ] {
+            let device = FakeDevice::new(Script { rom: rom.clone(), ..Script::new(1, 2) }).unwrap();
+            assert_eq!(read_rom(&device), Ok(Rom { bar_size, content }), "{rom:?}");
+        }
+    }
+
+    #[test]
+    fn the_bar_is_left_as_it_was() {
+        let rom = FakeRom::honest(vec![0x55; 0x1000]);
+        let device = FakeDevice::new(Script { rom, ..Script::new(1, 2) }).unwrap();
+        let config = crate::vfio::config::Config(&device);
+        config.write_u32(0x30, 0xfe00_0001).unwrap();
+        read_rom(&device).unwrap();
+        assert_eq!(config.read_u32(0x30).unwrap(), 0xfe00_0001);
+    }
+
+    #[test]
+    fn a_function_removed_at_any_call_is_an_error_or_a_rom_that_cannot_be_read() {
+        let rom = FakeRom::honest(vec![0x55; 0x2000]);
+        for calls in 0..8 {
+            let device = FakeDevice::new(Script { rom: rom.clone(), ..Script::new(1, 2) }).unwrap();
+            device.remove_after(calls, Removal::Fails(Errno::NODEV));
+            let whole = matches!(read_rom(&device), Ok(Rom { content: RomContent::Bytes(bytes), .. }) if bytes.len() == 0x2000);
+            assert_eq!(whole, calls == 7, "{calls}");
+        }
+    }
+}

@@ -144,3 +144,107 @@ impl MessageVectors {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::MessageVectors;
+    use crate::vfio::fake::{FakeDevice, FakeIrqs, Script};
+    use crate::vfio::{Cause, IrqIndex, Operation};
+
+    fn fd() -> OwnedFd {
+        eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+    }
+
+    fn device(irqs: FakeIrqs) -> FakeDevice {
+        FakeDevice::new(Script::new(1, 2).with_irqs(irqs)).unwrap()
+    }
+
+    /// The requests made, as action, first vector and count.
+    fn requests(device: &FakeDevice) -> Vec<(&'static str, u32, u32)> {
+        let request = |call| match call {
+            Operation::SetIrqs { action, start, count, .. } => Some((action, start, count)),
+            _ => None,
+        };
+        device.calls().into_iter().filter_map(request).collect()
+    }
+
+    const GROWABLE: FakeIrqs =
+        FakeIrqs { intx: false, msi: 0, msix: 2048, growable: true, given: None, error: false };
+    const FIXED: FakeIrqs = FakeIrqs { growable: false, ..GROWABLE };
+
+    #[test]
+    fn enabling_without_vectors_sets_up_one_without_an_eventfd() {
+        let device = device(GROWABLE);
+        let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+        vectors.enable(&device).unwrap();
+        vectors.enable(&device).unwrap();
+        assert_eq!((requests(&device), device.armed(IrqIndex::Msix)), (vec![("signal", 0, 1)], vec![]));
+    }
+
+    #[test]
+    fn a_vector_is_added_alone_where_the_kernel_can() {
+        let device = device(GROWABLE);
+        let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+        vectors.enable(&device).unwrap();
+        vectors.arm(&device, 1000, fd()).unwrap();
+        vectors.arm(&device, 3, fd()).unwrap();
+        assert_eq!(requests(&device)[1..], [("signal", 1000, 1), ("signal", 3, 1)]);
+        assert_eq!(device.armed(IrqIndex::Msix), [3, 1000]);
+    }
+
+    #[test]
+    fn where_it_cannot_all_used_vectors_are_set_up_again() {
+        let device = device(FIXED);
+        let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+        vectors.enable(&device).unwrap();
+        vectors.arm(&device, 2, fd()).unwrap();
+        vectors.arm(&device, 1, fd()).unwrap();
+        let expected = [("signal", 0, 1), ("disable", 0, 0), ("signal", 0, 3), ("signal", 1, 1)];
+        assert_eq!(requests(&device), expected);
+        assert_eq!(device.armed(IrqIndex::Msix), [1, 2]);
+    }
+
+    #[test]
+    fn vectors_armed_before_enabling_come_with_it() {
+        let device = device(FIXED);
+        let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+        vectors.arm(&device, 1, fd()).unwrap();
+        vectors.arm(&device, 3, fd()).unwrap();
+        vectors.enable(&device).unwrap();
+        assert_eq!((requests(&device), device.armed(IrqIndex::Msix)), (vec![("signal", 0, 4)], vec![1, 3]));
+        vectors.disarm(&device, 1).unwrap();
+        vectors.disarm(&device, 1).unwrap();
+        vectors.disable(&device).unwrap();
+        vectors.enable(&device).unwrap();
+        assert_eq!(device.armed(IrqIndex::Msix), [3]);
+        vectors.disable(&device).unwrap();
+        vectors.clear();
+        vectors.enable(&device).unwrap();
+        assert!(device.armed(IrqIndex::Msix).is_empty());
+    }
+
+    #[test]
+    fn a_vector_the_host_cannot_give_leaves_the_others_working() {
+        for irqs in [FIXED, GROWABLE] {
+            let device = device(FakeIrqs { given: Some(4), ..irqs });
+            let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+            vectors.enable(&device).unwrap();
+            vectors.arm(&device, 2, fd()).unwrap();
+            let refused = vectors.arm(&device, 9, fd()).unwrap_err();
+            assert_eq!(refused.cause, Cause::FewerVectors { available: 4 });
+            assert_eq!(device.armed(IrqIndex::Msix), [2], "growable: {}", irqs.growable);
+        }
+    }
+
+    #[test]
+    fn a_vector_beyond_the_table_is_refused() {
+        let device = device(GROWABLE);
+        let mut vectors = MessageVectors::new(&device, IrqIndex::Msix).unwrap();
+        assert!(vectors.arm(&device, 2048, fd()).is_err());
+        assert!(vectors.disarm(&device, u32::MAX).is_err());
+    }
+}
