@@ -59,11 +59,15 @@ impl Check {
                 let denied = ["-D", "warnings", "-D", "clippy::too_many_lines"];
                 with_component(
                     "clippy",
-                    &[&["clippy", "--workspace", "--all-targets", "--"][..], &denied].concat(),
+                    &[&["clippy", "--workspace", "--all-targets", "--keep-going", "--"][..], &denied]
+                        .concat(),
                 )
             }
             Check::Docs => {
-                run_command(cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+                run_command(
+                    cargo(&["doc", "--workspace", "--no-deps", "--keep-going"])
+                        .env("RUSTDOCFLAGS", "-D warnings"),
+                )?;
                 Ok(Findings::default())
             }
         }

@@ -25,7 +25,7 @@ pub(crate) struct Crate {
     pub(crate) name: String,
     /// Its folder, relative to the root.
     pub(crate) folder: String,
-    /// The root files of what it builds besides tests and examples, relative to the project's root.
+    /// The root files of its library and its binaries, relative to the project's root.
     pub(crate) roots: Vec<String>,
     /// Its integration tests by name.
     pub(crate) tests: Vec<String>,
@@ -121,7 +121,8 @@ impl Crate {
     fn from_package(package: &Package, root: &Path, ours: &[&str]) -> Crate {
         let relative = |path: &Path| path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
         let is_test = |kinds: &[TargetKind]| kinds.contains(&TargetKind::Test);
-        let is_side = |kinds: &[TargetKind]| is_test(kinds) || kinds.contains(&TargetKind::Example);
+        let is_shipped =
+            |kinds: &[TargetKind]| kinds.iter().any(|k| matches!(k, TargetKind::Lib | TargetKind::Bin));
         Crate {
             name: package.name.to_string(),
             folder: package
@@ -132,7 +133,7 @@ impl Crate {
             roots: package
                 .targets
                 .iter()
-                .filter(|target| !is_side(&target.kind))
+                .filter(|target| is_shipped(&target.kind))
                 .map(|target| relative(target.src_path.as_std_path()))
                 .collect(),
             tests: package.targets.iter().filter(|t| is_test(&t.kind)).map(|t| t.name.clone()).collect(),

@@ -2,9 +2,12 @@
 //!
 //! Not here: rules about single files. `tidy` calls this.
 
-use super::exceptions::{SHARED_CRATES, UNSAFE_CRATES};
+use super::exceptions::{SHARED_CRATES, UNSAFE_CRATES, UNSAFE_FILES};
 use super::{Project, Violation, lexer};
+use crate::workspace::SourceFile;
 use std::collections::{BTreeMap, BTreeSet};
+
+const UNSAFE: &str = "one-unsafe-crate";
 
 /// The floor of each crate. A crate may use those on lower floors only; its tests also those on its own.
 const FLOORS: &[(&str, usize)] = &[
@@ -62,7 +65,7 @@ pub(super) fn one_owner(project: &Project) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     for (name, owners) in &owners {
-        let excepted = SHARED_CRATES.iter().any(|(shared, _)| shared == name);
+        let excepted = listed(SHARED_CRATES, name);
         if owners.len() > 1 && !excepted {
             let owners: Vec<&str> = owners.iter().copied().collect();
             let says = format!("`{name}` is imported by {}: let one of them own it", owners.join(", "));
@@ -79,38 +82,47 @@ pub(super) fn one_owner(project: &Project) -> Vec<Violation> {
 
 /// Finds unsafe code outside its crates, and crates that do not forbid it.
 pub(super) fn one_unsafe_crate(project: &Project) -> Vec<Violation> {
-    const RULE: &str = "one-unsafe-crate";
+    unsafe_code(project, UNSAFE_FILES)
+}
+
+fn unsafe_code(project: &Project, excepted_files: &[(&str, &str)]) -> Vec<Violation> {
+    let unneeded =
+        |place: &str| Violation::new(UNSAFE, place, "has no unsafe code any more: remove the exception");
     let mut found = Vec::new();
     for krate in project.crates {
-        let inside = |path: &str| path.strip_prefix(&krate.folder).is_some_and(|rest| rest.starts_with('/'));
-        let sources = project.files.iter().filter(|file| inside(&file.path) && file.path.ends_with(".rs"));
-        let mut uses: Vec<(String, usize)> = Vec::new();
-        for file in sources {
-            let code = lexer::code_only(&file.text);
-            uses.extend(
-                lexer::words(&code)
-                    .filter(|(word, _)| *word == "unsafe")
-                    .map(|(_, l)| (file.path.clone(), l)),
+        let folder = format!("{}/", krate.folder);
+        let sources =
+            project.files.iter().filter(|file| file.path.starts_with(&folder) && file.path.ends_with(".rs"));
+        let uses: Vec<Violation> =
+            sources.filter(|file| !listed(excepted_files, &file.path)).flat_map(unsafe_uses).collect();
+        if !listed(UNSAFE_CRATES, &krate.name) {
+            found.extend(uses);
+            found.extend(
+                project.files.iter().filter(|file| krate.roots.contains(&file.path)).filter_map(unforbidden),
             );
-        }
-        let excepted = UNSAFE_CRATES.iter().any(|(name, _)| *name == krate.name);
-        if excepted && uses.is_empty() {
-            let says = format!("`{}` has no unsafe code any more: remove the exception", krate.name);
-            found.push(Violation::new(RULE, "xtask/src/tidy/exceptions.rs", says));
-        }
-        if excepted {
-            continue;
-        }
-        for (path, line) in uses {
-            found.push(Violation::new(RULE, format!("{path}:{line}"), "unsafe code belongs in crates/linux"));
-        }
-        for root in project.files.iter().filter(|file| krate.roots.contains(&file.path)) {
-            if !lexer::code_only(&root.text).contains("#![forbid(unsafe_code)]") {
-                found.push(Violation::new(RULE, &root.path, "says no `#![forbid(unsafe_code)]`"));
-            }
+        } else if uses.is_empty() {
+            found.push(unneeded(&krate.folder));
         }
     }
+    let used =
+        |path: &str| project.files.iter().any(|file| file.path == path && !unsafe_uses(file).is_empty());
+    found.extend(excepted_files.iter().filter(|(path, _)| !used(path)).map(|(path, _)| unneeded(path)));
     found
+}
+
+fn listed(exceptions: &[(&str, &str)], name: &str) -> bool {
+    exceptions.iter().any(|(excepted, _)| *excepted == name)
+}
+
+fn unsafe_uses(file: &SourceFile) -> Vec<Violation> {
+    let code = lexer::code_only(&file.text);
+    let uses = lexer::words(&code).filter(|(word, _)| *word == "unsafe");
+    uses.map(|(_, line)| Violation::at(UNSAFE, file, line, "unsafe code belongs in crates/linux")).collect()
+}
+
+fn unforbidden(root: &SourceFile) -> Option<Violation> {
+    let forbids = lexer::code_only(&root.text).contains("#![forbid(unsafe_code)]");
+    (!forbids).then(|| Violation::new(UNSAFE, &root.path, "says no `#![forbid(unsafe_code)]`"))
 }
 
 #[cfg(test)]
@@ -178,7 +190,20 @@ mod tests {
     fn an_exception_that_nobody_needs_is_found() {
         assert_eq!(one_owner(&project(&[], &[])).len(), SHARED_CRATES.len());
         let safe = [file("crates/linux/src/lib.rs", "#![forbid(unsafe_code)]\n")];
-        assert_eq!(one_unsafe_crate(&project(&[krate("linux", &[])], &safe)).len(), 1);
+        assert_eq!(unsafe_code(&project(&[krate("linux", &[])], &safe), &[]).len(), 1);
+        let excepted = [("crates/pci/src/lib.rs", "a reason")];
+        let pci = [file("crates/pci/src/lib.rs", "#![forbid(unsafe_code)]\n")];
+        assert_eq!(unsafe_code(&project(&[krate("pci", &[])], &pci), &excepted).len(), 1);
+    }
+
+    #[test]
+    fn an_excepted_file_may_hold_unsafe_code() {
+        let excepted = [("crates/lab/fix/fix.rs", "a reason")];
+        let files = [
+            file("crates/lab/fix/fix.rs", "unsafe { x() }"),
+            file("crates/lab/fix/other.rs", "unsafe { x() }"),
+        ];
+        assert_eq!(unsafe_code(&project(&[krate("lab", &[])], &files), &excepted).len(), 1);
     }
 
     #[test]
@@ -193,7 +218,7 @@ mod tests {
         ];
         for (name, text, expected) in rows {
             let files = [file(&format!("crates/{name}/src/lib.rs"), text)];
-            assert_eq!(one_unsafe_crate(&project(&[krate(name, &[])], &files)).len(), expected, "{text}");
+            assert_eq!(unsafe_code(&project(&[krate(name, &[])], &files), &[]).len(), expected, "{text}");
         }
     }
 }
