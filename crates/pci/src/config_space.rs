@@ -135,7 +135,7 @@ impl ConfigSpace {
     /// When the first 256 bytes are full.
     pub fn add_capability(&mut self, id: u8, length: u16) -> Result<u16, NoRoom> {
         let offset = self.standard_free;
-        let end = offset.saturating_add(length.max(2)).next_multiple_of(4);
+        let end = dword_end(offset, length.max(2));
         if end > register::EXTENDED_CAPABILITIES {
             return Err(NoRoom { id: id.into(), length });
         }
@@ -154,7 +154,7 @@ impl ConfigSpace {
     /// When the space is full, or conventional.
     pub fn add_extended_capability(&mut self, id: u16, version: u8, length: u16) -> Result<u16, NoRoom> {
         let offset = self.extended_free;
-        let end = offset.saturating_add(length.max(4)).saturating_add(3) & !3;
+        let end = dword_end(offset, length.max(4));
         if usize::from(end) > self.value.len() {
             return Err(NoRoom { id, length });
         }
@@ -274,5 +274,157 @@ impl ConfigSpace {
         config.define(register::HEADER_TYPE, Register::byte(layout));
         config.define(register::INTERRUPT_LINE, Register::byte(0).writable(0xff));
         config
+    }
+}
+
+/// Where the next capability may start: past the end of any space when there is no such place.
+fn dword_end(offset: u16, length: u16) -> u16 {
+    offset.saturating_add(length).checked_next_multiple_of(4).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConfigSize, ConfigSpace, NoRoom};
+    use crate::capability::{walk_extended, walk_standard};
+    use crate::register::{self, Register};
+    use crate::test_function::{bar, endpoint, identity};
+    use crate::{Bar, BarError, BarIndex, BarKind};
+
+    #[test]
+    fn a_write_changes_only_the_bits_it_may() {
+        for (offset, written, expected) in [
+            (register::VENDOR_ID, &[0xff; 4][..], 0x5678_1234),
+            (register::COMMAND, &[0xff, 0xff][..], 0x0000_0547),
+            (register::COMMAND, &[0x07][..], 0x0000_0007),
+            (register::REVISION, &[0xff; 4][..], 0x0300_0001),
+            (register::CACHE_LINE_SIZE, &[0xff; 4][..], 0x0000_00ff),
+            (register::SUBSYSTEM_VENDOR_ID, &[0; 4][..], 0xef01_abcd),
+            (register::INTERRUPT_LINE, &[0x0b, 0xff, 0xff, 0xff][..], 0x0000_000b),
+        ] {
+            let mut config = endpoint();
+            config.write(offset, written);
+            assert_eq!(config.u32(offset & !3), expected, "{offset:#x} {written:x?}");
+        }
+    }
+
+    #[test]
+    fn ones_clear_what_clears_and_reset_brings_it_back() {
+        let mut config = endpoint();
+        config.define(0x40, Register::word(0x1234).writable(0x000f).clears(0xff00));
+        config.write(0x41, &[0x02]);
+        assert_eq!(config.u16(0x40), 0x1034);
+        config.write(0x40, &[0xff, 0x00]);
+        assert_eq!(config.u16(0x40), 0x103f);
+        config.set(0x40, &[0, 0xff]);
+        config.reset();
+        assert_eq!(config.u16(0x40), 0x1234);
+        config.preset(0x40, &[0x21]);
+        config.write(0x40, &[0]);
+        config.reset();
+        assert_eq!(config.u16(0x40), 0x1221);
+    }
+
+    #[test]
+    fn accesses_across_and_past_the_end_read_ones_and_change_nothing() {
+        for (size, offset, expected) in [
+            (ConfigSize::Conventional, 0xfe, [0, 0, 0xff, 0xff]),
+            (ConfigSize::Conventional, 0x100, [0xff; 4]),
+            (ConfigSize::Express, 0xfff, [0, 0xff, 0xff, 0xff]),
+            (ConfigSize::Express, 0xffff, [0xff; 4]),
+        ] {
+            let mut config = ConfigSpace::endpoint(size, &identity());
+            config.write(offset, &[0xa5; 4]);
+            config.set(offset + (0xffff - offset).min(4), &[0xa5; 4]);
+            let mut data = [0x55; 4];
+            config.read(offset, &mut data);
+            assert_eq!(data, expected, "{size:?} {offset:#x}");
+        }
+    }
+
+    #[test]
+    fn sizing_reads_back_the_size_and_the_kind() {
+        let kinds = [
+            (bar(0, BarKind::Memory32, 0x10), 0x10, 0xffff_fff0, None),
+            (bar(0, BarKind::Memory32, 0x8000_0000), 0x10, 0x8000_0000, None),
+            (bar(1, BarKind::Memory64, 0x1000), 0x14, 0xffff_f00c, Some(0xffff_ffff)),
+            (bar(4, BarKind::Memory64, 0x1_0000_0000), 0x20, 0x0000_000c, Some(0xffff_ffff)),
+            (bar(4, BarKind::Memory64, 0x40_0000_0000), 0x20, 0x0000_000c, Some(0xffff_ffc0)),
+            (bar(5, BarKind::Io32, 4), 0x24, 0xffff_fffd, None),
+            (bar(5, BarKind::Io16, 0x100), 0x24, 0x0000_ff01, None),
+            (bar(6, BarKind::Rom, 0x800), 0x30, 0xffff_f801, None),
+            (bar(6, BarKind::Rom, 0x100_0000), 0x30, 0xff00_0001, None),
+        ];
+        for (bar, offset, low, high) in kinds {
+            let mut config = endpoint();
+            config.add_bars(&[bar]).unwrap();
+            config.write(offset, &[0xff; 8]);
+            assert_eq!(config.u32(offset), low, "{bar:?}");
+            let next = if bar.index == BarIndex::ROM { None } else { Some(config.u32(offset + 4)) };
+            assert_eq!(high, next.filter(|_| high.is_some()), "{bar:?}");
+            // Byte by byte, as a guest may: all zero again but for the kind.
+            for index in 0..8 {
+                config.write(offset + index, &[0]);
+            }
+            let range = config.bars()[0];
+            assert_eq!((range.address, range.size, range.decode), (0, bar.size, false));
+        }
+    }
+
+    #[test]
+    fn bars_that_no_register_can_describe_are_refused() {
+        let size = |bar: Bar| BarError::Size { index: bar.index, kind: bar.kind, size: bar.size };
+        let taken = |bar: Bar| BarError::Taken { index: bar.index };
+        let rom_as_memory = Bar { index: BarIndex::ROM, ..bar(0, BarKind::Memory32, 0x1000) };
+        let memory_as_rom = Bar { index: BarIndex::bar(0).unwrap(), ..bar(6, BarKind::Rom, 0x1000) };
+        for (bars, error) in [
+            (vec![bar(0, BarKind::Memory32, 0)], size(bar(0, BarKind::Memory32, 0))),
+            (vec![bar(0, BarKind::Memory32, 8)], size(bar(0, BarKind::Memory32, 8))),
+            (vec![bar(0, BarKind::Memory32, 0x1800)], size(bar(0, BarKind::Memory32, 0x1800))),
+            (vec![bar(0, BarKind::Memory32, 1 << 32)], size(bar(0, BarKind::Memory32, 1 << 32))),
+            (vec![bar(0, BarKind::Io16, 0x1_0000)], size(bar(0, BarKind::Io16, 0x1_0000))),
+            (vec![bar(6, BarKind::Rom, 0x200_0000)], size(bar(6, BarKind::Rom, 0x200_0000))),
+            (vec![bar(5, BarKind::Memory64, 0x1000)], taken(bar(5, BarKind::Memory64, 0x1000))),
+            (
+                vec![bar(2, BarKind::Memory64, 0x1000), bar(3, BarKind::Io16, 0x10)],
+                taken(bar(3, BarKind::Io16, 0x10)),
+            ),
+            (vec![rom_as_memory], taken(rom_as_memory)),
+            (vec![memory_as_rom], taken(memory_as_rom)),
+        ] {
+            assert_eq!(endpoint().add_bars(&bars), Err(error), "{bars:?}");
+        }
+        let mut bridge = ConfigSpace::bridge(ConfigSize::Express, &identity());
+        assert!(bridge.add_bars(&[bar(2, BarKind::Memory32, 0x1000)]).is_err(), "a bridge has two");
+        assert_eq!(
+            bridge.add_bars(&[bar(0, BarKind::Memory64, 0x1000), bar(6, BarKind::Rom, 0x800)]),
+            Ok(())
+        );
+        bridge.write(register::ROM_TYPE1, &[0xff; 4]);
+        assert_eq!(bridge.u32(register::ROM_TYPE1), 0xffff_f801);
+    }
+
+    #[test]
+    fn capabilities_chain_until_the_space_is_full() {
+        let mut config = endpoint();
+        assert_eq!(config.u16(register::STATUS), 0);
+        assert_eq!(config.add_capability(0x01, 8), Ok(0x40));
+        assert_eq!(config.add_capability(0x09, 0x15), Ok(0x48));
+        assert_eq!(config.add_capability(0x11, 0xa1), Err(NoRoom { id: 0x11, length: 0xa1 }));
+        assert_eq!(config.add_capability(0x10, 0xa0), Ok(0x60));
+        assert_eq!(config.add_capability(0x05, u16::MAX), Err(NoRoom { id: 0x05, length: u16::MAX }));
+        assert_eq!(config.add_extended_capability(0x03, 1, 12), Ok(0x100));
+        assert_eq!(config.add_extended_capability(0x01, 2, 0xef0), Ok(0x10c));
+        assert_eq!(config.add_extended_capability(0x15, 1, 8), Err(NoRoom { id: 0x15, length: 8 }));
+        assert_eq!(config.u16(register::STATUS), 0x10);
+        let standard = walk_standard(|offset| config.u8(offset));
+        let extended = walk_extended(|offset| config.u8(offset));
+        assert_eq!((standard.flaw, extended.flaw), (None, None));
+        let offsets = |chain: crate::capability::Chain| -> Vec<_> {
+            chain.capabilities.iter().map(|found| (found.id, found.version, found.offset)).collect()
+        };
+        assert_eq!(offsets(standard), [(1, 0, 0x40), (9, 0, 0x48), (0x10, 0, 0x60)]);
+        assert_eq!(offsets(extended), [(3, 1, 0x100), (1, 2, 0x10c)]);
+        let mut conventional = ConfigSpace::endpoint(ConfigSize::Conventional, &identity());
+        assert!(conventional.add_extended_capability(3, 1, 12).is_err());
     }
 }

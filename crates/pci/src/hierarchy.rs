@@ -74,6 +74,9 @@ struct Entry {
 }
 
 /// All functions of a machine.
+///
+/// The effects of one call are to be carried out before the next call, or a range may seem taken: keep the lock that
+/// guards the hierarchy until they are.
 pub struct Hierarchy {
     apertures: Apertures,
     entries: Vec<Entry>,

@@ -2,6 +2,7 @@
 //!
 //! It sends nothing: `raise` says which message to send, and changes tell the machine which routes to set.
 
+use crate::capability::standard_id;
 use crate::register::Register;
 use crate::{ConfigSpace, NoRoom};
 
@@ -89,7 +90,7 @@ impl Msi {
             (false, true) => 20,
             (true, true) => 24,
         };
-        let offset = config.add_capability(0x05, length)?;
+        let offset = config.add_capability(standard_id::MSI, length)?;
         let control =
             u16::from(shape.log2_vectors) << 1 | u16::from(shape.wide) << 7 | u16::from(shape.maskable) << 8;
         config.define(offset + CONTROL, Register::word(control).writable(0x0071));

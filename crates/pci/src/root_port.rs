@@ -2,6 +2,7 @@
 //!
 //! It answers registers; forwarding is the hierarchy's. Hot-plug is not offered yet.
 
+use crate::capability::standard_id;
 use crate::register::{self, Register, bridge_control};
 use crate::{
     BarRange, Change, ConfigSize, ConfigSpace, Forwarding, Function, Identity, Msi, MsiShape, NoRoom, Pin,
@@ -122,7 +123,7 @@ impl RootPort {
         let mut config = ConfigSpace::bridge(ConfigSize::Express, &IDENTITY);
         config.set_interrupt_pin(Some(Pin::A));
         // No power management capability: a guest would put idle ports to sleep, which costs exits and saves nothing.
-        let express = config.add_capability(0x10, EXPRESS_BYTES)?;
+        let express = config.add_capability(standard_id::EXPRESS, EXPRESS_BYTES)?;
         let msi = Msi::add(&mut config, MsiShape { log2_vectors: 0, wide: true, maskable: true })?;
         let mut port = Self { config, express, msi, link: options.link };
         port.define_device(options);
@@ -133,7 +134,7 @@ impl RootPort {
 
     /// Tells the port that a device came into its slot, or left it, now and at each reset.
     pub fn set_occupied(&mut self, occupied: bool) {
-        let [status] = [self.config.u16(self.express + SLOT_STATUS)];
+        let status = self.config.u16(self.express + SLOT_STATUS);
         let presence = if occupied { PRESENCE } else { 0 };
         let changed = status & !PRESENCE | presence | PRESENCE_CHANGED | LINK_CHANGED;
         self.config.preset(self.express + SLOT_STATUS, &presence.to_le_bytes());

@@ -1,5 +1,8 @@
 //! An endpoint for the tests of this crate: every kind of BAR, MSI and MSI-X.
 
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
+
 use crate::{
     Bar, BarIndex, BarKind, BarRange, Change, ConfigSize, ConfigSpace, Function, Identity, Msi, MsiShape,
     Msix, MsixLayout, Pin,
@@ -11,17 +14,31 @@ pub(crate) fn bar(index: u8, kind: BarKind, size: u64) -> Bar {
     Bar { index, kind, size, prefetchable: kind == BarKind::Memory64 }
 }
 
-/// An express endpoint without BARs or capabilities.
-pub(crate) fn endpoint() -> ConfigSpace {
-    let identity = Identity {
+/// A display 1234:5678, subsystem abcd:ef01.
+pub(crate) fn identity() -> Identity {
+    Identity {
         vendor: 0x1234,
         device: 0x5678,
         revision: 1,
         class: 0x03_0000,
         subsystem_vendor: 0xabcd,
         subsystem: 0xef01,
-    };
-    ConfigSpace::endpoint(ConfigSize::Express, &identity)
+    }
+}
+
+/// An express endpoint without BARs or capabilities.
+pub(crate) fn endpoint() -> ConfigSpace {
+    ConfigSpace::endpoint(ConfigSize::Express, &identity())
+}
+
+/// Runs `cases` of a property from one seed, so that a failure comes again; it keeps no file.
+pub(crate) fn seeded(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(0xa110d),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 /// An endpoint that does nothing but keep its registers.

@@ -1,6 +1,6 @@
 //! Seeded storms of guest writes over every config space: the rules of mapping hold after each, and reset undoes all.
 
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::{
     BarKind, Bdf, Effect, FunctionId, Hierarchy, HostBridge, HostBridgePreset, LOW, Lpc, LpcPreset, Mapping,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::Forwarding;
 use crate::function::lock;
-use crate::test_function::TestFunction;
+use crate::test_function::{TestFunction, seeded};
 
 const ADDRESSES: [Bdf; 10] = [
     bdf_const(0, 0, 0),
@@ -145,7 +145,7 @@ fn check(hierarchy: &Hierarchy) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(96))]
 
     #[test]
     fn storms_break_no_rule_and_reset_restores_everything(
