@@ -350,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn reserved_bits_of_the_table_stay_zero() {
+        let mut msix = msix(1);
+        msix.write_table(0, &[0xff; 16]);
+        let mut entry = [0; 20];
+        msix.read_table(0, &mut entry);
+        let mut expected = [0xff; 20];
+        expected[0] = 0xfc;
+        expected[12..].copy_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(entry, expected);
+    }
+
+    #[test]
     fn a_masked_vector_waits_and_fires_once() {
         let mut msix = msix(65);
         program(&mut msix, 64, MESSAGE);

@@ -152,6 +152,8 @@ fn of_two_ports_with_one_bus_number_the_lower_device_answers() {
     }
     assert_eq!(hierarchy.bdf(behind_first), Some(bdf(1, 0, 0)));
     assert_eq!(hierarchy.bdf(behind_second), None);
+    hierarchy.write_config(bdf(0, 3, 0), register::PRIMARY_BUS, &[0, 0, 9]);
+    assert_eq!(hierarchy.bdf(behind_second), Some(bdf(1, 0, 0)), "secondary bus 0 is not programmed yet");
 }
 
 #[test]
