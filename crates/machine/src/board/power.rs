@@ -400,6 +400,25 @@ mod tests {
     }
 
     #[test]
+    fn clearing_the_timers_status_clears_changes_nobody_had_seen() {
+        let Block { mut power, clock, .. } = block();
+        clock.pass_ns(700 * NANOS_PER_SECOND);
+        write(&mut power, 0, 0x0001);
+        assert_eq!(read(&mut power, 0), 0x0000);
+        clock.pass_ns(700 * NANOS_PER_SECOND);
+        assert_eq!(read(&mut power, 0), 0x0001);
+    }
+
+    #[test]
+    fn a_wake_only_informs() {
+        let Block { mut power, sci, .. } = block();
+        write(&mut power, 2, 0xffff);
+        write(&mut power, 4, 0x3400);
+        assert_eq!(read(&mut power, 0), 0x8000);
+        assert!(!sci.high());
+    }
+
+    #[test]
     fn firmware_finds_system_management_mode_set_up() {
         let mut power = block().power;
         power.write(0x30, &[0; 4]);

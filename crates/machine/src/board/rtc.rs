@@ -22,8 +22,10 @@ use registers::{
     Registers, SET, SQUARE_WAVE, UPDATE_ENDED, UPDATE_IN_PROGRESS, VALID,
 };
 
-/// The number of ports from 0x70.
+/// The number of ports from [`BASE`].
 pub const PORTS: u64 = 4;
+/// The first port.
+pub const BASE: u64 = 0x70;
 
 /// An index port's upper bit masks NMIs, of which this board has none.
 const INDEX_BITS: u8 = 0x7f;

@@ -64,7 +64,7 @@ fn the_time_is_the_hosts_in_the_guests_zone() {
 
 #[test]
 fn hours_and_numbers_come_in_the_form_the_guest_asked_for() {
-    // From one second before noon and before midnight, in each of the four forms.
+    // From the last second of an hour, in each of the four forms.
     for (hour, mode, before, after) in [
         (11, 0x02, 0x11, 0x12),
         (23, 0x02, 0x23, 0x00),
@@ -72,6 +72,8 @@ fn hours_and_numbers_come_in_the_form_the_guest_asked_for() {
         (23, 0x06, 23, 0),
         (11, 0x00, 0x11, 0x92),
         (23, 0x00, 0x91, 0x12),
+        (0, 0x00, 0x12, 0x01),
+        (12, 0x00, 0x92, 0x81),
         (11, 0x04, 11, 0x8c),
         (23, 0x04, 0x8b, 12),
     ] {
@@ -154,20 +156,18 @@ fn an_update_announces_itself_244_microseconds_ahead() {
 
 #[test]
 fn the_first_second_after_a_divider_reset_is_half_as_long() {
-    let mut board = board(LEAP_DAY, 0);
-    board.clock.pass_ns(123_456_789);
-    board.write(0x0a, 0x76);
-    board.pass_s(3);
-    assert_eq!(board.read(0), 0x50);
-    board.write(0x0a, 0x26);
-    board.clock.pass_ns(499_999_999);
-    assert_eq!(board.read(0), 0x50);
-    board.clock.pass_ns(1);
-    assert_eq!(board.read(0), 0x51);
-    board.clock.pass_ns(NANOS_PER_SECOND - 1);
-    assert_eq!(board.read(0), 0x51);
-    board.clock.pass_ns(1);
-    assert_eq!(board.read(0), 0x52);
+    for into_second in [0, 123_456_789, 499_999_999, 500_000_000, 876_543_210] {
+        let mut board = board(LEAP_DAY, 0);
+        board.clock.pass_ns(into_second);
+        board.write(0x0a, 0x76);
+        board.pass_s(3);
+        assert_eq!(board.read(0), 0x50, "{into_second}");
+        board.write(0x0a, 0x26);
+        for (ns, second) in [(499_999_999, 0x50), (1, 0x51), (NANOS_PER_SECOND - 1, 0x51), (1, 0x52)] {
+            board.clock.pass_ns(ns);
+            assert_eq!(board.read(0), second, "{into_second}, then {ns}");
+        }
+    }
 }
 
 #[test]
@@ -227,6 +227,17 @@ fn flags_rise_without_an_interrupt_enabled() {
     board.pass_s(9);
     assert_eq!(board.read(0x0c), 0x70);
     assert_eq!(board.line.edges(), 0);
+}
+
+#[test]
+fn a_new_rate_is_no_event() {
+    let mut board = board(LEAP_DAY, 0);
+    board.clock.pass_ns(900_000_000);
+    board.read(0x0c);
+    for rate in [0x2f, 0x21, 0x20, 0x26] {
+        board.write(0x0a, rate);
+        assert_eq!(board.read(0x0c), 0x00, "{rate:#x}");
+    }
 }
 
 #[test]

@@ -161,6 +161,25 @@ fn a_full_output_holds_the_transmitter_busy_and_loses_nothing() {
 }
 
 #[test]
+fn waiting_bytes_are_not_overtaken() {
+    let output = OutputBuffer::new(1, WakeCount::default().wake());
+    let mut serial =
+        Serial::new(RecordedLine::default().line(), Arc::clone(&output), WakeCount::default().wake());
+    let mut drained = Vec::new();
+    serial.write(2, &[0x01]);
+    serial.write(0, b"a");
+    serial.write(0, b"b");
+    // Between the drain and the device's being told, the guest writes on.
+    assert!(output.drain(&mut drained));
+    serial.write(0, b"c");
+    for _ in 0..3 {
+        serial.output_has_room();
+        let _ = output.drain(&mut drained);
+    }
+    assert_eq!(drained, b"abc");
+}
+
+#[test]
 fn writing_past_a_busy_transmitter_loses_and_counts() {
     // Without FIFOs one byte waits in the holding register.
     check(
@@ -214,10 +233,18 @@ fn input_is_taken_up_to_the_fifo_and_asked_for_again_when_it_is_read() {
             Out(2, 1),
             Receive(b"0123456789abcdefgh", 16),
             Receive(b"gh", 0),
+            In(0, b'0'),
+            Room(1),
             Out(2, 3),
             Room(2),
             Receive(b"gh", 2),
             Room(2),
+            // Switching the FIFOs off and on empties them.
+            Out(2, 0),
+            In(5, 0x60),
+            Receive(b"i", 1),
+            Out(2, 1),
+            In(5, 0x60),
         ],
     );
 }
