@@ -4,20 +4,25 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use linux::kvm::{IrqLine, Vm};
+use linux::kvm::Vm;
 use pci::{
     Change, Ecam, EcamUnfit, FunctionId, HostBridge, HostBridgePreset, Lpc, LpcPreset, Occupied, Place,
     SharedFunction,
 };
 
+use crate::board::clock::Deadline;
+use crate::board::debug_port::{DEBUG_PORT, DebugPort, POST_PORT, PostPort};
+use crate::board::i8042::{self, I8042};
 use crate::board::output::{OutputBuffer, Wake};
+use crate::board::port92::{self, Port92};
 use crate::board::power::{self, PowerManagement};
+use crate::board::rtc::{self, Rtc};
 use crate::board::serial::Serial;
 use crate::bus::{Bus, Effect, RangeTaken};
 use crate::config_ports::{self, ConfigPorts};
 use crate::events::Events;
 use crate::firmware::acpi::board::{Board, HOST_BRIDGE_DEVICE, LPC_DEVICE, SCI_GSI};
-use crate::interrupt::InterruptLine;
+use crate::interrupt::KvmLine;
 use crate::pci_host::PciHost;
 use crate::time::MachineClock;
 
@@ -28,6 +33,7 @@ pub(crate) struct Chipset {
     pci: Arc<PciHost>,
     serial: Arc<Mutex<Serial>>,
     power: Arc<Mutex<PowerManagement>>,
+    rtc: Arc<Mutex<Rtc>>,
     // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
     pm_base: Mutex<Option<u16>>,
 }
@@ -52,7 +58,12 @@ pub(crate) struct Connections<'a> {
     pub(crate) clock: &'a Arc<MachineClock>,
     pub(crate) events: &'a Arc<Events>,
     pub(crate) console: &'a Arc<OutputBuffer>,
+    pub(crate) firmware_log: &'a Arc<OutputBuffer>,
+    pub(crate) rtc: &'a Arc<Mutex<Rtc>>,
 }
+
+const KEYBOARD_IRQ: u32 = 1;
+const MOUSE_IRQ: u32 = 12;
 
 /// COM1: its first port, the number of its ports, its ISA interrupt.
 const SERIAL: (u64, u64, u32) = (0x3f8, 8, 4);
@@ -75,6 +86,7 @@ impl Chipset {
             pci,
             serial: Arc::new(Mutex::new(serial)),
             power: Arc::new(Mutex::new(power)),
+            rtc: Arc::clone(to.rtc),
             pm_base: Mutex::new(Some(board.power.pm1_event)),
             ports,
             memory,
@@ -85,6 +97,12 @@ impl Chipset {
         place(u64::from(board.power.pm1_event), power::PORTS, Arc::clone(&chipset.power) as _)?;
         let config = Arc::new(Mutex::new(ConfigPorts::new(&chipset.pci)));
         place(u64::from(pci::ADDRESS_PORT), config_ports::PORTS, config)?;
+        place(rtc::BASE, rtc::PORTS, Arc::clone(&chipset.rtc) as _)?;
+        let keyboard = I8042::new(line(KEYBOARD_IRQ), line(MOUSE_IRQ));
+        place(i8042::BASE, i8042::PORTS, Arc::new(Mutex::new(keyboard)))?;
+        place(port92::PORT, 1, Arc::new(Mutex::new(Port92)))?;
+        place(DEBUG_PORT, 1, Arc::new(Mutex::new(DebugPort::new(Arc::clone(to.firmware_log)))))?;
+        place(POST_PORT, 1, Arc::new(Mutex::new(PostPort::default())))?;
         chipset.add_bridges(board)?;
         Ok(chipset)
     }
@@ -148,6 +166,18 @@ impl Chipset {
         self.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The earliest moment, in the machine's time, at which a device has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let rtc = self.rtc.lock().unwrap_or_else(PoisonError::into_inner).next_deadline();
+        [self.power().next_deadline(), rtc].into_iter().flatten().min()
+    }
+
+    /// Lets devices do what has come due.
+    pub(crate) fn fire_deadlines(&self) {
+        self.power().fire();
+        self.rtc.lock().unwrap_or_else(PoisonError::into_inner).fire();
+    }
+
     /// The power management block.
     pub(crate) fn power(&self) -> MutexGuard<'_, PowerManagement> {
         self.power.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,16 +186,6 @@ impl Chipset {
 
 fn shared(function: impl pci::Function + 'static) -> SharedFunction {
     Arc::new(Mutex::new(function))
-}
-
-/// An interrupt input of the in-kernel controllers.
-struct KvmLine(IrqLine);
-
-impl InterruptLine for KvmLine {
-    fn set(&self, high: bool) {
-        // KVM_IRQ_LINE fails only for a VM without controllers, and then none of this runs.
-        let _ = self.0.set(high);
-    }
 }
 
 fn apertures(board: &Board) -> pci::Apertures {

@@ -4,16 +4,23 @@
 //! reset code that could forget a register.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use linux::kvm::{CpuidEntry, Kvm, KvmError, Vcpu, Vm};
 use linux::memory::{GuestAddress, GuestBytes, GuestRam};
 
+use crate::board::debug_port::POST_PORT;
+use crate::board::output::OutputBuffer;
+use crate::board::rtc::{self, Rtc};
 use crate::boot::{self, Facts, Kernel, LoadError};
 use crate::chipset::{Chipset, ChipsetError, Connections};
 use crate::cpu::cpuid::{self, Topology};
+use crate::events::Events;
 use crate::firmware::acpi::{self, BoardError, PlacementError};
+use crate::interrupt::Socket;
 use crate::layout;
+use crate::time::MachineClock;
 use crate::vcpus::{Surroundings, Vcpus};
 
 /// A machine could not be brought to life.
@@ -58,10 +65,13 @@ pub(crate) struct Ingredients<'a> {
 
 /// The outside ends of the chipset's wires that outlive a life.
 pub(crate) struct ConnectionsWithoutVm<'a> {
-    pub(crate) clock: &'a Arc<crate::time::MachineClock>,
-    pub(crate) events: &'a Arc<crate::events::Events>,
-    pub(crate) console: &'a Arc<crate::board::output::OutputBuffer>,
-    pub(crate) exits: &'a Arc<std::sync::atomic::AtomicU64>,
+    pub(crate) clock: &'a Arc<MachineClock>,
+    pub(crate) events: &'a Arc<Events>,
+    pub(crate) console: &'a Arc<OutputBuffer>,
+    pub(crate) firmware_log: &'a Arc<OutputBuffer>,
+    pub(crate) rtc: &'a Arc<Mutex<Rtc>>,
+    pub(crate) rtc_line: &'a Socket,
+    pub(crate) exits: &'a Arc<AtomicU64>,
 }
 
 /// A machine that lives. Its vCPUs stand until [`Vcpus::resume`].
@@ -69,6 +79,8 @@ pub(crate) struct Life {
     pub(crate) vcpus: Vcpus,
     pub(crate) chipset: Arc<Chipset>,
 }
+
+const RTC_IRQ: u32 = 8;
 
 // The root pointer at the start of the BIOS area, where a kernel that was told nothing would search.
 const RSDP: u64 = layout::BIOS_AREA.start;
@@ -84,8 +96,15 @@ impl Life {
 
         let board = board(ingredients.cpus);
         let outside = &ingredients.connections;
-        let connections =
-            Connections { vm: &vm, clock: outside.clock, events: outside.events, console: outside.console };
+        outside.rtc_line.plug(vm.irq_line(RTC_IRQ));
+        let connections = Connections {
+            vm: &vm,
+            clock: outside.clock,
+            events: outside.events,
+            console: outside.console,
+            firmware_log: outside.firmware_log,
+            rtc: outside.rtc,
+        };
         let chipset = Arc::new(Chipset::build(&board, &connections)?);
 
         let ecam = u64::from(board.ecam.base)..u64::from(board.ecam.base) + board.ecam.len_bytes();
@@ -99,8 +118,9 @@ impl Life {
             first.set_start_state(&start)?;
             first.set_msrs(&START_MSRS)?;
         }
-        // PCI config accesses come in pairs, the address first: the pair costs one exit to user space.
-        vm.coalesce_port(pci::ADDRESS_PORT, 4)?;
+        for (port, len) in BUFFERED_PORTS {
+            vm.coalesce_port(port, len)?;
+        }
 
         let surroundings = Surroundings {
             chipset: Arc::clone(&chipset),
@@ -123,6 +143,11 @@ impl Drop for Life {
 /// IA32_MISC_ENABLE: fast string operations. IA32_MTRR_DEF_TYPE: MTRRs on, memory is write-back where they name nothing;
 /// KVM heeds them when an assigned device makes DMA non-coherent (arch/x86/kvm/mtrr.c).
 const START_MSRS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 0x800 | 6)];
+
+/// Ports whose writes have no effect of their own: a PCI config access and an RTC access both begin with an address, so
+/// that each pair costs one exit to user space; what is written to the POST port, nobody reads.
+const BUFFERED_PORTS: [(u16, u32); 3] =
+    [(pci::ADDRESS_PORT, 4), (rtc::BASE as u16, 1), (POST_PORT as u16, 1)];
 
 fn board(cpus: u32) -> acpi::Board {
     acpi::Board::new((0..cpus).collect())

@@ -1,16 +1,18 @@
 //! The machine as its process sees it: built once, living one life after another, steered from the event thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::kvm::{CpuidEntry, Kvm, KvmError};
 use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
 use spec::{MachineState, MemoryBacking, MemorySpec};
 
-use crate::board::clock::Deadline;
-use crate::board::output::OutputBuffer;
+use crate::board::output::{OutputBuffer, Wake};
+use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
+use crate::bus::Device;
 use crate::events::Events;
+use crate::interrupt::Socket;
 use crate::layout;
 use crate::life::{ConnectionsWithoutVm, Ingredients, Life, LifeError};
 use crate::time::MachineClock;
@@ -65,6 +67,10 @@ pub struct Machine {
     clock: Arc<MachineClock>,
     events: Arc<Events>,
     console: Arc<OutputBuffer>,
+    firmware_log: Arc<OutputBuffer>,
+    // The battery keeps its time over a reset.
+    rtc: Arc<Mutex<Rtc>>,
+    rtc_line: Socket,
     exits: Arc<AtomicU64>,
     state: MachineState,
     // Declared before the RAM that its slots show to the guest; slots keep it mapped in any case.
@@ -90,12 +96,18 @@ impl Machine {
         }
         let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
+        let wake: Arc<dyn Wake> = Arc::clone(&events) as _;
+        let clock = Arc::<MachineClock>::default();
+        let rtc_line = Socket::default();
         let mut machine = Self {
             cpuid: kvm.supported_cpuid()?,
             kvm,
+            rtc: Arc::new(Mutex::new(build_rtc(&config, &clock, &rtc_line, &wake))),
+            rtc_line,
             config,
-            clock: Arc::default(),
-            console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&events) as _),
+            clock,
+            console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&wake)),
+            firmware_log: OutputBuffer::new(CONSOLE_BUFFER, wake),
             events,
             exits: Arc::default(),
             state: MachineState::Paused,
@@ -134,6 +146,7 @@ impl Machine {
     /// Resets the machine: this life ends and the next begins, in the same state (running or paused).
     pub fn reset(&mut self) -> Result<(), LifeError> {
         self.life = None;
+        self.rtc.lock().unwrap_or_else(PoisonError::into_inner).reset();
         self.begin_life()?;
         if let (MachineState::Running, Some(life)) = (self.state, &self.life) {
             life.vcpus.resume();
@@ -179,6 +192,12 @@ impl Machine {
         }
     }
 
+    /// Moves what the guest's firmware has written to the debug port into `taken`.
+    pub fn take_firmware_log(&self, taken: &mut Vec<u8>) {
+        // The port refuses nobody: what does not fit is lost and counted.
+        let _ = self.firmware_log.drain(taken);
+    }
+
     /// Types into the guest's console; the number of bytes for which it had room.
     pub fn type_into_console(&self, bytes: &[u8]) -> usize {
         self.life.as_ref().map_or(0, |life| life.chipset.serial().receive(bytes))
@@ -189,14 +208,14 @@ impl Machine {
         if self.state == MachineState::Paused {
             return None;
         }
-        let due = self.life.as_ref()?.chipset.power().next_deadline()?;
+        let due = self.life.as_ref()?.chipset.next_deadline()?;
         Some(self.clock.host_ns(due))
     }
 
     /// Lets devices do what has come due.
     pub fn fire_deadlines(&self) {
         if let Some(life) = &self.life {
-            life.chipset.power().fire();
+            life.chipset.fire_deadlines();
         }
     }
 
@@ -212,11 +231,29 @@ impl Machine {
                 clock: &self.clock,
                 events: &self.events,
                 console: &self.console,
+                firmware_log: &self.firmware_log,
+                rtc: &self.rtc,
+                rtc_line: &self.rtc_line,
                 exits: &self.exits,
             },
         })?);
         Ok(())
     }
+}
+
+fn build_rtc(config: &Config, clock: &Arc<MachineClock>, line: &Socket, wake: &Arc<dyn Wake>) -> Rtc {
+    let size = config.memory.size.0;
+    let wiring = RtcWiring {
+        clock: Arc::clone(clock) as _,
+        line: Box::new(line.clone()),
+        deadline_moved: Arc::clone(wake),
+    };
+    let facts = BoardFacts {
+        ram_below_4g: size.min(layout::LOW_RAM_LIMIT),
+        ram_above_4g: size.saturating_sub(layout::LOW_RAM_LIMIT),
+        cpus: config.cpus,
+    };
+    Rtc::new(wiring, facts, 0)
 }
 
 fn ram_spec(memory: &MemorySpec) -> RamSpec {
