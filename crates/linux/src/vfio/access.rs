@@ -258,3 +258,81 @@ fn open(path: &str) -> Result<OwnedFd, AccessError> {
         errno => IommuError::new(IommuOperation::Open { path: path.to_owned() }, errno).into(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use spec::PciAddress;
+
+    use super::{Access, AccessError, Place, find};
+    use crate::sysfs::{FakeTree, NodeKind};
+
+    const FUNCTION: &str = "/sys/bus/pci/devices/0000:03:00.0";
+
+    fn address() -> PciAddress {
+        PciAddress::new(0, 3, 0, 0).unwrap()
+    }
+
+    /// A function with its group and driver, and what else the kernel shows of it.
+    fn tree(group: Option<&str>, driver: Option<&str>, vfio_dev: bool, cdev: bool) -> FakeTree {
+        let tree = FakeTree::new();
+        tree.edit(|nodes| {
+            nodes.put_directory(FUNCTION);
+            if let Some(group) = group {
+                let target = format!("../../../../kernel/iommu_groups/{group}");
+                nodes.put_link(&format!("{FUNCTION}/iommu_group"), &target);
+            }
+            if let Some(driver) = driver {
+                nodes.put_link(
+                    &format!("{FUNCTION}/driver"),
+                    &format!("../../../../bus/pci/drivers/{driver}"),
+                );
+            }
+            if vfio_dev {
+                nodes.put_directory(&format!("{FUNCTION}/vfio-dev/vfio4"));
+            }
+            if cdev {
+                nodes.put_device(
+                    "/dev/vfio/devices/vfio4",
+                    NodeKind::CharacterDevice { major: 511, minor: 4 },
+                );
+            }
+        });
+        tree
+    }
+
+    #[test]
+    fn a_function_at_a_vfio_driver_has_a_group_and_maybe_its_own_file() {
+        let own = Some("/dev/vfio/devices/vfio4".to_owned());
+        for (driver, vfio_dev, cdev, expected) in [
+            ("vfio-pci", true, true, own.clone()),
+            ("vfio-pci", true, false, None),
+            ("vfio-pci", false, false, None),
+            ("mlx5_vfio_pci", true, true, own),
+        ] {
+            let tree = tree(Some("7"), Some(driver), vfio_dev, cdev);
+            let place = find(&tree, address()).unwrap();
+            assert_eq!(
+                place,
+                Place { address: address(), group: 7, cdev: expected },
+                "{driver} {vfio_dev} {cdev}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(matches!(find(&FakeTree::new(), address()), Err(AccessError::NoFunction { .. })));
+        for group in [None, Some("noiommu-0")] {
+            let found = find(&tree(group, Some("vfio-pci"), true, false), address());
+            assert!(matches!(found, Err(AccessError::NoGroup { .. })), "{group:?}");
+        }
+        for (driver, said) in [
+            (Some("nvme"), "find 0000:03:00.0 at a VFIO driver; it is bound to nvme"),
+            (None, "find 0000:03:00.0 at a VFIO driver; it is bound to none"),
+        ] {
+            let refused = find(&tree(Some("7"), driver, false, false), address()).unwrap_err();
+            assert_eq!(refused.to_string(), said);
+        }
+        assert!(matches!(Access::open(&FakeTree::new(), &[]), Err(AccessError::Nothing)));
+    }
+}
