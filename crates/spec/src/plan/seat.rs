@@ -1,0 +1,182 @@
+//! One seat of a plan: its slots, processors, memory and the rest of what its machine will have.
+//!
+//! Not here: the order of doing ([`super::step`]).
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::inventory::{DeviceIdentity, LinkState, PhysicalAddress, ResetMethod};
+use crate::seat_file::{DiskRequest, DisplayKind, FirmwareRequest, KernelRequest, MacAddress, PageSize};
+use crate::{Bytes, CpuSet, PciAddress};
+
+/// One seat as it will be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SeatPlan {
+    /// Its name.
+    pub name: String,
+    /// The slots of its machine that hold host devices; each has its own root port.
+    pub slots: Vec<PlannedSlot>,
+    /// Where its picture comes from.
+    pub display: DisplayKind,
+    /// Its processors.
+    pub cpus: PlannedCpus,
+    /// Its memory.
+    pub memory: PlannedMemory,
+    /// The windows of guest addresses that its devices need.
+    pub aperture: Aperture,
+    /// What it starts from.
+    pub start: SeatStart,
+    /// Its virtual drives.
+    #[serde(default)]
+    pub disks: Vec<DiskRequest>,
+    /// Its virtual network cards.
+    #[serde(default)]
+    pub networks: Vec<PlannedNetwork>,
+}
+
+/// One slot of a machine: the functions of one card stay together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedSlot {
+    /// The number of its root port, from 0.
+    pub port: u8,
+    /// Whether it holds the machine's first display.
+    pub primary_display: bool,
+    /// What the root port shows as its link, not below the device's; unknown for devices without one.
+    #[serde(default)]
+    pub link: Option<LinkState>,
+    /// The functions, 0 first.
+    pub functions: Vec<PlannedFunction>,
+}
+
+/// One function in a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedFunction {
+    /// Its function number in the guest.
+    pub number: u8,
+    /// What is behind it on the host.
+    pub source: Source,
+    /// A file that takes the place of its ROM.
+    #[serde(default)]
+    pub rom: Option<PathBuf>,
+    /// How it is reset between owners.
+    pub reset: PlannedReset,
+}
+
+/// What is behind a function of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Source {
+    /// A function of the host that is taken.
+    Taken {
+        /// Where it is.
+        address: PciAddress,
+        /// Which device it must be; execution refuses when another is there.
+        identity: DeviceIdentity,
+        /// Its IOMMU group.
+        group: u32,
+        /// The driver that has it now and gets it back.
+        #[serde(default)]
+        driver: Option<String>,
+        /// The present content of `driver_override`, which is put back.
+        #[serde(default)]
+        driver_override: Option<String>,
+        /// What it is, for people.
+        name: String,
+    },
+    /// A virtual function.
+    Virtual {
+        /// Its physical function.
+        of: PciAddress,
+        /// Which device that must be.
+        identity: DeviceIdentity,
+        /// Its index below the physical function.
+        index: u16,
+        /// Its MAC address, for network cards.
+        #[serde(default)]
+        mac: Option<MacAddress>,
+        /// Its VLAN.
+        #[serde(default)]
+        vlan: Option<u16>,
+        /// What it is, for people.
+        name: String,
+    },
+}
+
+/// How a function is reset between owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", tag = "by")]
+pub enum PlannedReset {
+    /// Alone, by this method first.
+    Alone {
+        /// The first method that the kernel has for it.
+        method: ResetMethod,
+    },
+    /// Together with all that is behind the same bridge, which all belongs to this seat.
+    Together {
+        /// The bridge whose secondary bus is reset.
+        bridge: PciAddress,
+    },
+    /// Not at all.
+    None,
+}
+
+/// The processors of a seat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedCpus {
+    /// Virtual processor `n` runs on host processor `pins[n]`, and nowhere else.
+    pub pins: Vec<u32>,
+    /// All host processors that are kept for the seat: whole cores, also where one thread of them stays idle.
+    pub kept: CpuSet,
+    /// How many threads a core of the machine shows.
+    pub threads_per_core: u8,
+}
+
+/// The memory of a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedMemory {
+    /// How much.
+    pub size: Bytes,
+    /// The kind of pages.
+    pub pages: PageSize,
+    /// Whether other processes can map it.
+    pub shared: bool,
+    /// The node all of it comes from; none: from wherever it is free.
+    #[serde(default)]
+    pub node: Option<u32>,
+}
+
+/// The guest addresses that the devices of a seat need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Aperture {
+    /// Below 4 GiB: registers of 32 bits, those that cannot be prefetched, and ROMs.
+    pub low: Bytes,
+    /// The start of the window above memory.
+    pub high_start: PhysicalAddress,
+    /// The size of the window above memory; 0: there is none.
+    pub high: Bytes,
+}
+
+/// What a seat starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SeatStart {
+    /// A kernel.
+    Kernel(KernelRequest),
+    /// Firmware.
+    Firmware(FirmwareRequest),
+}
+
+/// A virtual network card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedNetwork {
+    /// The bridge it is plugged into, or none when `tap` is used as it is.
+    #[serde(default)]
+    pub bridge: Option<String>,
+    /// The tap interface that exists already.
+    #[serde(default)]
+    pub tap: Option<String>,
+    /// Its MAC address.
+    pub mac: MacAddress,
+}
