@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod demo;
 mod process;
 mod report;
 mod setup;
@@ -34,6 +35,8 @@ enum Verb {
     Setup(setup::Options),
     /// Check format, lints, docs, structure, licences and advisories.
     Check(check::Options),
+    /// See the main job done: a Debian kernel in a machine of ours, in the lab.
+    Demo,
     /// Set up, check, run every test, build the release binaries and run the lab's scenarios.
     Test(test::Options),
 }
@@ -48,6 +51,10 @@ fn main() -> ExitCode {
         }
         Verb::Check(options) => {
             check::run(options, &workspace, &mut report);
+            Ok(())
+        }
+        Verb::Demo => {
+            demo::run(&workspace, &mut report);
             Ok(())
         }
         Verb::Test(options) => test::run(options, &workspace, &mut report),

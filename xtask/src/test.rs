@@ -12,7 +12,9 @@ use crate::workspace::Workspace;
 use crate::{check, setup};
 use anyhow::{Result, bail};
 use clap::Args;
+use lab::start::PROGRAMS_VARIABLE;
 use outcome::Outcome;
+use std::process::Command;
 
 /// What marks an integration test as a scenario of the lab.
 const SCENARIO: &str = "lab_";
@@ -41,7 +43,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
         unit_tests(&others, report);
     }
     if !options.unit {
-        run_scenarios(&chosen, ready, report);
+        run_scenarios(&chosen, ready, workspace, report);
     }
     Ok(())
 }
@@ -87,30 +89,42 @@ fn unit_tests(others: &[String], report: &mut Report) {
     if !built {
         return;
     }
-    report.phase("unit tests", || follow_tests(&["test", "--no-fail-fast"], &arguments, &["--show-output"]));
-    report.phase("doc tests", || follow_tests(&["test", "--no-fail-fast", "--doc", "--workspace"], &[], &[]));
+    report.phase("unit tests", || {
+        follow_tests(cargo(&["test", "--no-fail-fast"]).args(&arguments).args(["--", "--show-output"]))
+    });
+    report
+        .phase("doc tests", || follow_tests(&mut cargo(&["test", "--no-fail-fast", "--doc", "--workspace"])));
 }
 
-fn run_scenarios(scenarios: &[String], ready: bool, report: &mut Report) {
-    let built = report.phase("release build", || {
+/// Builds the release binaries as a phase of `report`; tells whether that went well.
+pub(crate) fn build_release(report: &mut Report) -> bool {
+    report.phase("release build", || {
         run_command(&mut cargo(&["build", "--release", "--workspace", "--exclude", "xtask"]))?;
         Ok(Findings::default())
-    });
+    })
+}
+
+fn run_scenarios(scenarios: &[String], ready: bool, workspace: &Workspace, report: &mut Report) {
+    let programs = workspace.target.join("release");
+    let built = build_release(report);
     for scenario in scenarios {
         report.phase(scenario, || match (ready, built) {
             (false, _) => Ok(Findings::skipped("the lab was not set up, see above")),
             (_, false) => Ok(Findings::skipped("the release binaries were not built, see above")),
-            _ => follow_tests(&["test"], &["--test", scenario], &["--test-threads=1", "--nocapture"]),
+            _ => {
+                let mut test = cargo(&["test", "--test", scenario]);
+                // The lab takes the programs that it brings in from here, not from beside the test.
+                test.env(PROGRAMS_VARIABLE, &programs).args(["--", "--test-threads=1", "--nocapture"]);
+                follow_tests(&mut test)
+            }
         });
     }
 }
 
 /// Runs cargo's tests, shows what they print and counts them.
-fn follow_tests(command: &[&str], chosen: &[&str], runner: &[&str]) -> Result<Findings> {
+fn follow_tests(command: &mut Command) -> Result<Findings> {
     let mut outcome = Outcome::default();
-    let mut command = cargo(command);
-    command.args(chosen).arg("--").args(runner);
-    let status = follow(&mut command, |line| outcome.take(line))?;
+    let status = follow(command, |line| outcome.take(line))?;
     Ok(outcome.findings(status.success()))
 }
 

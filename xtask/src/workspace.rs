@@ -12,6 +12,8 @@ use std::process::Command;
 pub(crate) struct Workspace {
     /// The folder with the root manifest.
     pub(crate) root: PathBuf,
+    /// The folder cargo builds into.
+    pub(crate) target: PathBuf,
     /// Our crates.
     pub(crate) crates: Vec<Crate>,
     /// Everybody else's packages that the lock file names.
@@ -80,6 +82,7 @@ impl Workspace {
         let names: Vec<&str> = ours.iter().map(|package| package.name.as_str()).collect();
         Workspace {
             root: root.to_owned(),
+            target: metadata.target_directory.as_std_path().to_owned(),
             crates: ours.iter().map(|package| Crate::from_package(package, root, &names)).collect(),
             externals: theirs
                 .iter()
