@@ -27,7 +27,9 @@ pub(crate) fn shows_console(function: &Function) -> bool {
 fn console(ground: &Ground<'_>, wishes: &Wishes<'_>, findings: &mut Findings) {
     let remains = ground.functions().find(|function| {
         let given = function.driver.bound.as_deref() == Some(ASSIGNMENT_DRIVER);
-        let usable = function.driver.bound.is_some() && !given || shows_console(function);
+        // 0x0300 is VGA compatible; a 3D controller (0x0302) has no outputs unless the kernel lists some.
+        let outputs = function.class.base_and_sub() == 0x0300 || !function.connectors.is_empty();
+        let usable = function.driver.bound.is_some() && !given && outputs || shows_console(function);
         let away = wishes.at(function.address).is_some() || ground.claimed_by(function.address).is_some();
         function.class.is_display() && usable && !away
     });

@@ -21,7 +21,7 @@ pub(crate) fn find(
     let mut resets = BTreeMap::new();
     for (piece, function) in wishes.functions() {
         trial(ground, piece, function, findings);
-        let reset = match alone(function) {
+        let reset = match alone(ground, function) {
             Some(method) => PlannedReset::Alone { method },
             None => together(ground, wishes, piece, function, findings),
         };
@@ -32,10 +32,16 @@ pub(crate) fn find(
 
 /// The first method that reaches this function only.
 ///
-/// The kernel lists `bus` only for a function that is alone on its bus (`pci_parent_bus_reset`, drivers/pci/pci.c).
-fn alone(function: &Function) -> Option<ResetMethod> {
-    let methods = function.reset_methods.as_deref().unwrap_or_default();
-    methods.iter().copied().find(|method| *method != ResetMethod::Unknown)
+/// The kernel lists `bus` only for a function that is alone on its bus (`pci_parent_bus_reset`, drivers/pci/pci.c);
+/// lists have been wrong before, and a bus reset that reaches a neighbour is never harmless.
+fn alone(ground: &Ground<'_>, function: &Function) -> Option<ResetMethod> {
+    let single = || function.parent.is_some_and(|bridge| ground.behind(bridge).len() == 1);
+    let reaches_only_this = |method: &ResetMethod| match method {
+        ResetMethod::Bus | ResetMethod::CxlBus => single(),
+        ResetMethod::Unknown => false,
+        _ => true,
+    };
+    function.reset_methods.as_deref().unwrap_or_default().iter().copied().find(reaches_only_this)
 }
 
 /// A reset of the bus above needs everything behind it in one hand.

@@ -3,12 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a board that cannot be built fails its test")]
 
-pub(crate) mod real;
+pub(crate) mod made;
 
 use spec::inventory::{
     Bar, BarKind, Cpu, Function, FunctionKind, Hold, HoldKind, HoldStrength, HostInventory, HugepagePool,
     IommuGroup, IommuKind, NetInterface, NumaNode, ResetMethod, SlotPath, SlotStep, Virtualization,
 };
+use spec::plan::{Plan, Refusal, Source};
 use spec::{Bytes, CpuSet, PciAddress};
 
 /// A host under construction.
@@ -216,4 +217,33 @@ fn vendor(id: &str) -> &'static str {
         "1a03" => "ASPEED Technology, Inc.",
         _ => "Somebody",
     }
+}
+
+/// `04:00.0+04:00.1 05:00.0`: the cards of each seat, or the codes of the reasons with their functions.
+pub(crate) fn told(answer: &Result<Plan, Refusal>) -> String {
+    let short = |text: String| text.strip_prefix("0000:").map(str::to_owned).unwrap_or(text);
+    let reasons = |refusal: &Refusal| {
+        let reasons = refusal.reasons.iter().map(|reason| match reason.function {
+            Some(function) => format!("{}@{}", reason.code, short(function.to_string())),
+            None => reason.code.to_string(),
+        });
+        format!("no: {}", reasons.collect::<Vec<_>>().join(" "))
+    };
+    let source = |source: &Source| match source {
+        Source::Taken { address, .. } => short(address.to_string()),
+        Source::Virtual { of, index, .. } => format!("{}/vf{index}", short(of.to_string())),
+    };
+    let plan = match answer {
+        Ok(plan) => plan,
+        Err(refusal) => return reasons(refusal),
+    };
+    let seats = plan.seats.iter().map(|seat| {
+        let cards = seat.slots.iter().map(|slot| {
+            let functions: Vec<String> =
+                slot.functions.iter().map(|function| source(&function.source)).collect();
+            functions.join("+")
+        });
+        format!("{}: {}", seat.name, cards.collect::<Vec<_>>().join(" "))
+    });
+    seats.collect::<Vec<_>>().join("; ")
 }

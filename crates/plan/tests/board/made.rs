@@ -1,4 +1,4 @@
-//! Six hosts with the shape of real boards.
+//! Six hosts in the shape of real boards, with what the recorded ones lack.
 
 use spec::Bytes;
 use spec::inventory::{
