@@ -55,7 +55,9 @@ pub enum Piece<'a> {
 /// When the stages of a start were reached.
 #[derive(Debug, Clone, Default)]
 pub struct Timeline {
-    /// Wall time from the start of the emulator to init's answer.
+    /// Wall time from the start to the emulator's sockets being there.
+    pub emulator: Duration,
+    /// Wall time from the start to init's answer.
     pub ready: Duration,
     /// Stages inside, with the kernel's uptime at each.
     pub stages: Vec<(String, Duration)>,
@@ -85,10 +87,11 @@ impl Host {
         let socket = places.port(number);
         let line = connect(&socket, &emulator, &places)?;
         let line = Mutex::new(line);
+        let connected = begin.elapsed();
         let mut host = Self { profile, places, emulator, line, timeline: Timeline::default(), folder: None };
         let hello = host.await_hello(&host.lock_line())?;
         let stages = hello.stages.into_iter().map(|(name, at)| (name, Duration::from_millis(at))).collect();
-        host.timeline = Timeline { ready: begin.elapsed(), stages };
+        host.timeline = Timeline { emulator: connected, ready: begin.elapsed(), stages };
         Ok(host)
     }
 

@@ -14,6 +14,7 @@ pub mod host;
 pub mod image;
 pub mod line;
 pub mod machine;
+pub mod outside;
 pub mod profile;
 pub mod qmp;
 pub mod start;

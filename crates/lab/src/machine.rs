@@ -14,6 +14,10 @@ const OWN_LINE_SLOT: u32 = 0x1d;
 const OWN_SHARE_SLOT: u32 = 0x1c;
 const OWN_PROGRAMS_SLOT: u32 = 0x1b;
 
+/// Start-up work of the kernel that an emulated processor is slow at and a lab has no use for: certificates for
+/// module signatures, and the self-test of a random number generator.
+const NEEDLESS_INITCALLS: &str = "load_system_certificate_list,jent_mod_init";
+
 /// Files and sockets of one start.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -145,7 +149,7 @@ fn board(line: &mut Line, profile: &Profile, clock: Clock) {
     line.pair("-monitor", "none");
     match profile.iommu {
         Iommu::Intel => line.device("intel-iommu,intremap=on,caching-mode=on"),
-        Iommu::Amd => line.device("amd-iommu,intremap=on,dma-remap=on,xtsup=on"),
+        Iommu::Amd => line.device("amd-iommu,intremap=on"),
         Iommu::None => {}
     }
     // Slots act as those of real boards do; QEMU's default would move cards by ACPI instead.
@@ -203,7 +207,7 @@ fn kernel_parameters(profile: &Profile) -> String {
         Iommu::None => "",
     };
     // panic=-1 with -no-reboot: a panic ends the emulator at once.
-    let mut words = format!("console=ttyS0 quiet panic=-1 {iommu}");
+    let mut words = format!("console=ttyS0 quiet panic=-1 initcall_blacklist={NEEDLESS_INITCALLS} {iommu}");
     if !profile.modules.is_empty() {
         words.push_str(&format!(" lab.modules={}", profile.modules.join(",")));
     }

@@ -9,7 +9,14 @@ use std::fs;
 use std::path::Path;
 
 /// The built-in profiles by name.
-const BUILT_IN: [(&str, &str); 1] = [("plain", include_str!("../profiles/plain.toml"))];
+const BUILT_IN: [(&str, &str); 6] = [
+    ("plain", include_str!("../profiles/plain.toml")),
+    ("amd", include_str!("../profiles/amd.toml")),
+    ("cards", include_str!("../profiles/cards.toml")),
+    ("groups", include_str!("../profiles/groups.toml")),
+    ("seats", include_str!("../profiles/seats.toml")),
+    ("sriov", include_str!("../profiles/sriov.toml")),
+];
 
 /// Why there is no such profile.
 #[derive(Debug, thiserror::Error)]

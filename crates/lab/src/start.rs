@@ -7,6 +7,7 @@ use crate::host::Host;
 use crate::image::{Archive, Entry, Image};
 use crate::machine::{self, Clock, Places};
 use crate::profile::Profile;
+use crate::tool;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -115,9 +116,23 @@ fn write_initrd(image: &Image, programs: &Path, out: &Path) -> io::Result<()> {
     let mut bytes = fs::read(image.initrd())?;
     let mut archive = Archive::new();
     archive.add("init", Entry::File(HOST_INIT.into(), 0o755)).add_folders(&["lab"]);
-    archive.add("lab/init", Entry::File(fs::read(programs.join(INIT))?, 0o755));
+    archive.add("lab/init", Entry::File(small(&programs.join(INIT))?, 0o755));
     bytes.extend(archive.to_bytes());
     fs::write(out, bytes)
+}
+
+/// Reads a program, without its debug information if there is a tool to take it off: a development build has
+/// ten megabytes of it, and the host would unpack them at every start.
+fn small(program: &Path) -> io::Result<Vec<u8>> {
+    if tool::is_installed("strip") {
+        let out = tempfile::NamedTempFile::new()?;
+        let mut strip = tool::command("strip");
+        strip.args(["--strip-all", "-o"]).arg(out.path()).arg(program);
+        if tool::run(&mut strip).is_ok() {
+            return fs::read(out.path());
+        }
+    }
+    fs::read(program)
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf, Failure> {

@@ -60,6 +60,10 @@ fn once(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let host = start.boot(&progress)?;
     if arguments.verbose {
         let timeline = host.timeline();
+        progress(&format!(
+            "emulator up after {:.2} s of wall time; then by the host's clock:",
+            timeline.emulator.as_secs_f32()
+        ));
         for (stage, at) in &timeline.stages {
             progress(&format!("{:6.2} s {stage}", at.as_secs_f32()));
         }

@@ -71,7 +71,24 @@ pub(super) fn decompress(tree: &Path, release: &str, names: &[String]) -> Result
     for batch in packed.chunks(XZ_BATCH) {
         tool::run(tool::command("xz").arg("--decompress").args(batch))?;
     }
+    for path in packed.iter().map(|path| path.with_extension("")) {
+        let module = fs::read(&path).map_err(ImageError::file("read", &path))?;
+        if let Some(bare) = without_signature(&module) {
+            fs::write(&path, bare).map_err(ImageError::file("write", &path))?;
+        }
+    }
     index(tree, release)
+}
+
+/// Returns a module without the signature behind it; none if it has none.
+///
+/// Checking signatures takes half the time of loading inside an emulated processor, and nobody but us wrote the
+/// image. The layout is `struct module_signature` of the kernel's include/linux/module_signature.h.
+fn without_signature(module: &[u8]) -> Option<&[u8]> {
+    let rest = module.strip_suffix(b"~Module signature appended~\n")?;
+    let (rest, trailer) = rest.split_last_chunk::<12>()?;
+    let length = u32::from_be_bytes([trailer[8], trailer[9], trailer[10], trailer[11]]) as usize;
+    rest.get(..rest.len().checked_sub(length)?)
 }
 
 /// Runs depmod out of the unpacked tree, with the tree's own loader: the builder's machine may have none.
@@ -89,7 +106,21 @@ fn module_name(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Dependencies;
+    use super::{Dependencies, without_signature};
+
+    #[test]
+    fn only_a_whole_signature_is_cut_off() {
+        let signed = |length: u32| {
+            let mut module = b"ELFsig".to_vec();
+            module.extend([0; 8]);
+            module.extend(length.to_be_bytes());
+            module.extend(b"~Module signature appended~\n");
+            module
+        };
+        assert_eq!(without_signature(&signed(3)), Some(&b"ELF"[..]));
+        assert_eq!(without_signature(&signed(7)), None);
+        assert_eq!(without_signature(b"ELF"), None);
+    }
 
     const DEP: &str = "kernel/a/top.ko.xz: kernel/a/mid-dle.ko.xz kernel/a/base.ko.xz\n\
                        kernel/a/mid-dle.ko.xz: kernel/a/base.ko.xz\n\

@@ -10,6 +10,11 @@ use std::process::Command;
 
 /// Buses whose devices are looked at; the processor's aliases would load a dozen modules nobody needs.
 const BUSES: [&str; 5] = ["pci", "virtio", "usb", "hid", "hdaudio"];
+/// Classes whose members ask for drivers of their own (`evdev`, for example).
+const CLASSES: [&str; 1] = ["input"];
+/// The chipset's own functions. They hold nothing in a lab, and their drivers take a second; a profile that wants
+/// them names them.
+const CHIPSET: &str = "0000:00:1f.";
 /// Times the buses are read again because loading a driver revealed more devices.
 const ROUNDS: usize = 4;
 /// What makes this a host for virtual machines.
@@ -45,11 +50,13 @@ fn parameter(name: &str) -> Option<String> {
 }
 
 fn aliases() -> Vec<String> {
-    BUSES
-        .iter()
-        .filter_map(|bus| fs::read_dir(format!("/sys/bus/{bus}/devices")).ok())
+    let buses = BUSES.iter().map(|bus| format!("/sys/bus/{bus}/devices"));
+    buses
+        .chain(CLASSES.iter().map(|class| format!("/sys/class/{class}")))
+        .filter_map(|folder| fs::read_dir(folder).ok())
         .flatten()
         .flatten()
+        .filter(|device| !device.file_name().to_string_lossy().starts_with(CHIPSET))
         .filter_map(|device| fs::read_to_string(device.path().join("modalias")).ok())
         .map(|alias| alias.trim().to_owned())
         .filter(|alias| !alias.is_empty())

@@ -37,11 +37,14 @@ impl Stages {
     }
 
     /// Reads the record that process 1 left.
-    pub(crate) fn saved() -> Vec<(String, u64)> {
-        fs::read_to_string(STAGES_FILE)
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default()
+    pub(crate) fn saved() -> Self {
+        let text = fs::read_to_string(STAGES_FILE).ok();
+        Self(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+    }
+
+    /// Returns the record.
+    pub(crate) fn into_list(self) -> Vec<(String, u64)> {
+        self.0
     }
 }
 

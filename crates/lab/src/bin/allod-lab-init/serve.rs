@@ -77,7 +77,9 @@ fn act(frame: Frame, sender: &Sender, job: &mut Option<Job>) -> io::Result<()> {
     match frame {
         Frame::Attach(number) => {
             *job = None;
-            sender.send(&greeting(&Frame::Hello(Hello { number, stages: Stages::saved() })))
+            let mut stages = Stages::saved();
+            stages.reached("answer");
+            sender.send(&greeting(&Frame::Hello(Hello { number, stages: stages.into_list() })))
         }
         Frame::Run(request) => {
             *job = None;
