@@ -4,6 +4,7 @@
 //! `vfio_probe [--hot-reset] [--wait SECONDS] BDF...`; one line of JSON for each function.
 
 mod edu;
+mod rules;
 mod wait;
 
 use std::error::Error;
@@ -124,6 +125,7 @@ fn probe(
             "power": config.reset_ways()?.power,
         },
         "refused": refusals(device),
+        "rules": rules::check(device)?,
     });
     let told_more = told.as_object_mut().ok_or("not an object")?;
     if ids == edu::IDS {

@@ -14,9 +14,9 @@ use vfio_bindings::bindings::vfio::{
 
 use super::{AddressSpace, DmaAccess, IommuCause, IommuError, IommuOperation, Limits};
 use crate::memory::MappingRange;
-use crate::vfio::Group;
 use crate::vfio::info::{Malformed, capabilities};
 use crate::vfio::ioctl::{self, Addressed, Block, Plain, u32_at, u64_at};
+use crate::vfio::{Group, GroupStatus};
 
 /// Most ranges of addresses the kernel is believed to list; real platforms have two or three.
 const MAX_RANGES: usize = 1024;
@@ -47,8 +47,9 @@ impl Type1 {
         let space = Self { container };
         let mut chosen = space.limits().is_ok();
         for group in groups {
-            if !group.status()?.in_container {
-                space.add_group(group)?;
+            let status = group.status()?;
+            if !status.in_container {
+                space.put_in(group, status)?;
             }
             // The kind of IOMMU can only be chosen once the first group is there, and only once.
             if !chosen {
@@ -62,8 +63,12 @@ impl Type1 {
 
     /// Adds a group; everything mapped is mapped for it too.
     pub fn add_group(&self, group: &Group) -> Result<(), IommuError> {
+        self.put_in(group, group.status()?)
+    }
+
+    fn put_in(&self, group: &Group, status: GroupStatus) -> Result<(), IommuError> {
         let fail = |cause| IommuError::new(IommuOperation::AddGroup { group: group.id() }, cause);
-        if !group.status()?.viable {
+        if !status.viable {
             return Err(fail(IommuCause::NotViable));
         }
         ioctl::set_container(group.as_fd(), self.container.as_fd())

@@ -4,6 +4,8 @@
 //! `drivers/vfio/pci/vfio_pci_config.c`. The rules kept are those a VMM runs into; each is named below and proved
 //! again on the real kernel in the lab.
 
+use std::ops::Range;
+
 use crate::vfio::config::{PowerState, command};
 
 use super::script::{FakeBar, MAX_CAPABILITIES, MAX_EXTENDED_CAPABILITIES, Script};
@@ -20,6 +22,8 @@ const EXPRESS_FLR: u32 = 1 << 28;
 const DEVICE_CONTROL_FLR: u16 = 1 << 15;
 const POWER_STATE: u16 = 0b11;
 const POWER_NO_SOFT_RESET: u16 = 1 << 3;
+/// Bytes of an MSI-X table entry.
+const MSIX_ENTRY: u64 = 16;
 
 /// The configuration space.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub(super) struct ConfigSpace {
     power: Option<usize>,
     msi: Option<usize>,
     express: Option<usize>,
+    msix: Option<usize>,
     stuck_in: Option<PowerState>,
 }
 
@@ -60,6 +65,7 @@ impl ConfigSpace {
             power: None,
             msi: None,
             express: None,
+            msix: None,
             stuck_in: script.stuck_in,
         };
         space.set_header_rules();
@@ -123,6 +129,15 @@ impl ConfigSpace {
         self.u16(COMMAND) & command::MEMORY != 0 && self.power_state() != PowerState::D3hot
     }
 
+    /// The BAR that holds the MSI-X table, and the bytes of the table in it.
+    pub(super) fn msix_table(&self) -> Option<(u32, Range<u64>)> {
+        let msix = self.msix?;
+        let vectors = u64::from(self.u16(msix + 2) & 0x7ff) + 1;
+        let place = u32::from(self.u16(msix + 4)) | (u32::from(self.u16(msix + 6)) << 16);
+        let start = u64::from(place & !0b111);
+        Some((place & 0b111, start..start + vectors * MSIX_ENTRY))
+    }
+
     /// Whether the copy of the INTx disable bit is set.
     pub(super) fn intx_disabled(&self) -> bool {
         let copy = self.copy.get(COMMAND + 1).copied().unwrap_or(0);
@@ -171,7 +186,8 @@ impl ConfigSpace {
                     self.express = self.express.or(Some(at));
                     self.rule(at + 8, 2, false, true);
                 }
-                // MSI-X and all others: read through, never written.
+                // Read through, never written, as all others.
+                0x11 => self.msix = self.msix.or(Some(at)),
                 _ => {}
             }
             at = usize::from(self.byte(at + 1) & !0b11);

@@ -73,7 +73,9 @@ impl Interrupts {
     fn set_vectors(&mut self, irqs: FakeIrqs, irq: IrqIndex, action: IrqAction<'_>) -> Result<(), Cause> {
         let ours = self.enabled == Some(irq);
         match action {
-            IrqAction::Signal { fds: [], .. } => Err(Errno::INVAL.into()),
+            // What allocating no vector says; one that is enabled has nothing to do.
+            IrqAction::Signal { fds: [], .. } if irq == IrqIndex::Intx => Err(Errno::INVAL.into()),
+            IrqAction::Signal { fds: [], .. } if self.enabled.is_none() => Err(Errno::RANGE.into()),
             IrqAction::Signal { start, fds } if ours || self.enabled.is_none() => {
                 self.signal(irqs, irq, start as usize, fds)
             }

@@ -10,6 +10,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -219,8 +220,12 @@ impl FakeDevice {
                 data.iter_mut().zip(content).for_each(|(place, byte)| *place = *byte);
             }
             _ => {
-                self.must_decode(&state, region)?;
-                rustix::io::pread(self.memory_of(region)?, &mut *data, offset)?;
+                let table = table_part(&state, region, offset, data.len());
+                if table.len() < data.len() {
+                    self.must_decode(&state, region)?;
+                    rustix::io::pread(self.memory_of(region)?, &mut *data, offset)?;
+                }
+                data.get_mut(table).unwrap_or_default().fill(0xff);
             }
         }
         if done == wanted { Ok(()) } else { Err(Cause::Short { done, wanted }) }
@@ -253,8 +258,14 @@ impl FakeDevice {
             RegionIndex::ROM => return Err(Errno::INVAL.into()),
             _ if gone => {}
             _ => {
-                self.must_decode(&state, region)?;
-                rustix::io::pwrite(self.memory_of(region)?, data, offset)?;
+                let table = table_part(&state, region, offset, data.len());
+                if table.len() < data.len() {
+                    self.must_decode(&state, region)?;
+                }
+                for part in [0..table.start, table.end..data.len()] {
+                    let at = offset + part.start as u64;
+                    rustix::io::pwrite(self.memory_of(region)?, data.get(part).unwrap_or_default(), at)?;
+                }
             }
         }
         if done == wanted { Ok(()) } else { Err(Cause::Short { done, wanted }) }
@@ -386,6 +397,18 @@ impl Device for FakeDevice {
             .and_then(|_proof| self.begin_present(&Operation::HotReset).map(drop))
             .and_then(|()| self.carry_out_reset(self.script.hot_reset))
             .map_err(|cause| DeviceError::new(Operation::HotReset, cause))
+    }
+}
+
+/// The part of an access that falls into the MSI-X table, which the kernel keeps for itself: reads give all-ones,
+/// writes vanish, decode does not matter (`vfio_pci_rdwr.c`, `vfio_pci_bar_rw`).
+fn table_part(state: &State, region: RegionIndex, offset: u64, len: usize) -> Range<usize> {
+    match state.config.msix_table() {
+        Some((bar, table)) if bar == region.0 => {
+            let inside = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(len).min(len);
+            inside(table.start)..inside(table.end)
+        }
+        _ => 0..0,
     }
 }
 

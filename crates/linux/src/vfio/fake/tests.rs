@@ -100,6 +100,24 @@ fn mapped_memory_and_trapped_accesses_are_the_same_bytes() {
 }
 
 #[test]
+fn the_msix_table_is_the_kernels() {
+    // Two vectors in BAR 0 from 0x800 on.
+    let table = Script::new(1, 2).with_capability(0x40, 0x11, &[1, 0, 0, 8, 0, 0]);
+    let device = open(table.with_bar(0, FakeBar::memory(0x1000)));
+    let mut inside = [0; 8];
+    device.read(BAR0, 0x81c, &mut inside[..4]).unwrap();
+    assert_eq!(inside[..4], [0xff; 4], "decode does not matter");
+    assert!(device.read(BAR0, 0x81c, &mut inside).is_err(), "it does beyond");
+    Config(&device).change_command(0, command::MEMORY).unwrap();
+    device.write(BAR0, 0x7fc, &[1; 8]).unwrap();
+    device.write(BAR0, 0x81c, &[2; 8]).unwrap();
+    let mut whole = [0; 0x28];
+    device.read(BAR0, 0x7fc, &mut whole).unwrap();
+    let expected = [&[1; 4][..], &[0xff; 0x20], &[2; 4]].concat();
+    assert_eq!(whole[..], expected);
+}
+
+#[test]
 fn a_short_region_says_how_much_moved() {
     let bar = FakeBar { answers: 0x802, ..FakeBar::io(0x1000) };
     let device = open(Script::new(1, 2).with_bar(1, bar));
