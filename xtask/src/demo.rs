@@ -27,7 +27,7 @@ const MACHINE: &[&str] = &[
 
 /// What the guest says of itself; the initial RAM disk of the lab's image runs `guest_run`.
 const COMMAND_LINE: &str = "console=ttyS0 quiet guest_run=\"echo; echo I am $(uname -sr) on $(nproc) processors; \
-    echo My memory: $(grep MemTotal /proc/meminfo); echo I run on: $(dmesg | grep -o Hypervisor.detected.*); \
+    echo My memory: $(grep MemTotal /proc/meminfo); echo I run on: $(dmesg | grep -o Hypervisor.detected:.[A-Z][A-Z]*); \
     echo My PCI functions: $(ls /sys/bus/pci/devices); echo; sleep 1\"";
 
 /// What a guest that came up and went down again has printed.
@@ -44,7 +44,9 @@ pub(crate) fn run(workspace: &Workspace, report: &mut Report) {
     if setup::run(&setup::Options::default(), report) && build_release(report) {
         report.phase("demo", || {
             let mut demo = Command::new(workspace.target.join("release/allod"));
-            demo.args(["lab", "run", "--profile", "plain", "--"]).args(MACHINE).arg(COMMAND_LINE);
+            demo.args(["lab", "run", "--verbose", "--profile", "plain", "--"])
+                .args(MACHINE)
+                .arg(COMMAND_LINE);
             let mut seen = Seen::default();
             let status = follow(&mut demo, |line| seen.take(line))?;
             Ok(seen.findings(status.success()))
