@@ -58,9 +58,7 @@ impl Poller {
 
     /// Adds an event, to be reported as `token` when it is signalled.
     pub fn add_event(&self, event: &EventFd, token: u64) -> Result<(), EventError> {
-        // SAFETY: the fd belongs to the event, which is borrowed for longer than this call.
-        let fd = unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) };
-        self.add(fd, Interest::Readable, token)
+        self.add(fd_of(event), Interest::Readable, token)
     }
 
     /// Takes `fd` out.
@@ -125,6 +123,36 @@ pub fn new_event() -> std::io::Result<EventFd> {
     EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
 }
 
+/// The fd of an event, for calls that want to borrow one: vmm-sys-util shows it as a raw number only.
+pub fn fd_of(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the fd belongs to the event, which is borrowed for as long as the result.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
+}
+
+/// Waits until `event` is signalled, and takes the signal.
+pub fn wait_for(event: &EventFd) -> Result<(), EventError> {
+    while !poll_readable(event, None)? {}
+    // Another reader may have been faster.
+    let _ = event.read();
+    Ok(())
+}
+
+/// Says whether `event` is signalled, and leaves it so.
+pub fn is_signalled(event: &EventFd) -> bool {
+    // Nothing about an open event fd can fail here but memory for the call: then it is as if not asked.
+    poll_readable(event, Some(&Timespec::default())).unwrap_or(false)
+}
+
+fn poll_readable(event: &EventFd, timeout: Option<&Timespec>) -> Result<bool, EventError> {
+    let fd = fd_of(event);
+    let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+    match rustix::event::poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready != 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(errno) => Err(fail("poll")(errno)),
+    }
+}
+
 /// Nanoseconds of the monotonic clock.
 pub fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -185,7 +213,17 @@ fn last_errno() -> rustix::io::Errno {
 
 #[cfg(test)]
 mod tests {
-    use super::{Interest, Poller, Timer, monotonic_ns};
+    use super::{Interest, Poller, Timer, is_signalled, monotonic_ns, new_event, wait_for};
+
+    #[test]
+    fn looking_at_an_event_leaves_it_and_waiting_takes_it() {
+        let event = new_event().unwrap();
+        assert!(!is_signalled(&event));
+        event.write(1).unwrap();
+        assert!(is_signalled(&event) && is_signalled(&event));
+        wait_for(&event).unwrap();
+        assert!(!is_signalled(&event));
+    }
 
     #[test]
     fn a_timer_set_to_the_past_is_ready_and_a_cleared_one_is_not() {

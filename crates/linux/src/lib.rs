@@ -2,11 +2,13 @@
 //!
 //! This is the only crate with unsafe code. Not here: any policy, any decision about a device or a machine.
 
+pub mod disk;
 pub mod event;
 pub mod inherit;
 pub mod iommu;
 pub mod kvm;
 pub mod memory;
+pub mod random;
 pub mod sysfs;
 pub mod vfio;
 

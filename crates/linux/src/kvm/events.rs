@@ -1,5 +1,7 @@
 //! Event fds that KVM itself signals or listens to, so that no exit is needed.
 
+use std::sync::Arc;
+
 use kvm_ioctls::{IoEventAddress, NoDatamatch};
 
 use super::{KvmError, Vm};
@@ -9,8 +11,8 @@ use crate::EventFd;
 #[derive(Debug)]
 pub struct IrqFd {
     vm: Vm,
-    trigger: EventFd,
-    resample: Option<EventFd>,
+    trigger: Arc<EventFd>,
+    resample: Option<Arc<EventFd>>,
     gsi: u32,
 }
 
@@ -18,14 +20,19 @@ pub struct IrqFd {
 #[derive(Debug)]
 pub struct IoEvent {
     vm: Vm,
-    event: EventFd,
+    event: Arc<EventFd>,
     address: u64,
 }
 
 impl Vm {
-    /// Raises `gsi` whenever `trigger` is signalled. With `resample` the interrupt is level-triggered: it stays up until
-    /// the guest acknowledges it, which signals `resample`.
-    pub fn irqfd(&self, gsi: u32, trigger: EventFd, resample: Option<EventFd>) -> Result<IrqFd, KvmError> {
+    /// Raises `gsi` whenever `trigger` is signalled, and at once if it is signalled already. With `resample` the
+    /// interrupt is level-triggered: it stays up until the guest acknowledges it, which signals `resample`.
+    pub fn irqfd(
+        &self,
+        gsi: u32,
+        trigger: Arc<EventFd>,
+        resample: Option<Arc<EventFd>>,
+    ) -> Result<IrqFd, KvmError> {
         let call = KvmError::new(format!("KVM_IRQFD for GSI {gsi}"));
         match &resample {
             Some(resample) => self.fd().register_irqfd_with_resample(&trigger, resample, gsi),
@@ -36,7 +43,7 @@ impl Vm {
     }
 
     /// Signals `event` whenever the guest writes to guest-physical `address`, whatever the value and width.
-    pub fn ioevent(&self, address: u64, event: EventFd) -> Result<IoEvent, KvmError> {
+    pub fn ioevent(&self, address: u64, event: Arc<EventFd>) -> Result<IoEvent, KvmError> {
         self.fd()
             .register_ioevent(&event, &IoEventAddress::Mmio(address), NoDatamatch)
             .map_err(KvmError::new(format!("KVM_IOEVENTFD at {address:#x}")))?;
@@ -46,12 +53,12 @@ impl Vm {
 
 impl IrqFd {
     /// The event fd that raises the interrupt.
-    pub fn trigger(&self) -> &EventFd {
+    pub fn trigger(&self) -> &Arc<EventFd> {
         &self.trigger
     }
 
     /// The event fd that tells of an acknowledged level-triggered interrupt.
-    pub fn resample(&self) -> Option<&EventFd> {
+    pub fn resample(&self) -> Option<&Arc<EventFd>> {
         self.resample.as_ref()
     }
 }
