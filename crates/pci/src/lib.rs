@@ -36,5 +36,8 @@ pub use host_bridge::{EcamUnfit, HostBridge, HostBridgePreset, Shadow, ShadowSeg
 pub use lpc::{Lpc, LpcPreset, pirq};
 pub use mapping::{Apertures, Mapping, Space};
 pub use msi::{Message, Msi, MsiChange, MsiShape, MsiState};
-pub use msix::{MSIX_ENTRY_BYTES, MSIX_VECTORS, Msix, MsixChange, MsixLayout, MsixPart, VectorChange};
+pub use msix::{
+    MSIX_CAPABILITY_BYTES, MSIX_ENTRY_BYTES, MSIX_VECTORS, Msix, MsixChange, MsixLayout, MsixPart,
+    VectorChange,
+};
 pub use root_port::{Link, LinkSpeed, RootPort, RootPortOptions};

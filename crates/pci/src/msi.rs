@@ -64,6 +64,27 @@ const ADDRESS_UPPER: u16 = 8;
 const ENABLE: u16 = 1 << 0;
 const LOG2_VECTORS_LIMIT: u8 = 5;
 
+impl MsiShape {
+    /// Reads a capability's control word.
+    pub const fn read(control: u16) -> Self {
+        Self {
+            log2_vectors: (control >> 1 & 7) as u8,
+            wide: control & 1 << 7 != 0,
+            maskable: control & 1 << 8 != 0,
+        }
+    }
+
+    /// Bytes of the capability, its header included.
+    pub const fn bytes(self) -> u16 {
+        match (self.wide, self.maskable) {
+            (false, false) => 10,
+            (true, false) => 14,
+            (false, true) => 20,
+            (true, true) => 24,
+        }
+    }
+}
+
 impl MsiState {
     /// The message of a vector; `None` while it is masked, not granted, or all is disabled.
     pub fn message(&self, vector: u8) -> Option<Message> {
@@ -83,14 +104,13 @@ impl Msi {
     /// # Errors
     /// When there is no room.
     pub fn add(config: &mut ConfigSpace, shape: MsiShape) -> Result<Self, NoRoom> {
+        let offset = config.add_capability(standard_id::MSI, shape.bytes())?;
+        Ok(Self::at(config, offset, shape))
+    }
+
+    /// Puts the registers of a capability at `offset`, where a device has it. Its header of two bytes stays as it is.
+    pub fn at(config: &mut ConfigSpace, offset: u16, shape: MsiShape) -> Self {
         let shape = MsiShape { log2_vectors: shape.log2_vectors.min(LOG2_VECTORS_LIMIT), ..shape };
-        let length = match (shape.wide, shape.maskable) {
-            (false, false) => 10,
-            (true, false) => 14,
-            (false, true) => 20,
-            (true, true) => 24,
-        };
-        let offset = config.add_capability(standard_id::MSI, length)?;
         let control =
             u16::from(shape.log2_vectors) << 1 | u16::from(shape.wide) << 7 | u16::from(shape.maskable) << 8;
         config.define(offset + CONTROL, Register::word(control).writable(0x0071));
@@ -105,7 +125,7 @@ impl Msi {
             config.define(msi.pending(), Register::dword(0));
         }
         msi.reported = msi.state(config);
-        Ok(msi)
+        msi
     }
 
     /// What the guest programmed.
@@ -173,6 +193,20 @@ mod tests {
     use crate::test_function::endpoint;
 
     const ADDRESS: u32 = 0xfee0_1000;
+
+    #[test]
+    fn a_capability_at_a_devices_own_place_keeps_its_header() {
+        for control in [0x0000, 0x0088, 0x010a, 0x0182] {
+            let shape = MsiShape::read(control);
+            let mut config = endpoint();
+            config.define(0x70, crate::register::Register::word(0x9005));
+            let mut msi = Msi::at(&mut config, 0x70, shape);
+            assert_eq!((config.u16(0x70), config.u16(0x72)), (0x9005, control), "{control:#x}");
+            config.write(0x72, &[0x01]);
+            assert!(msi.follow(&mut config).unwrap().state.enabled);
+            assert_eq!(config.u16(0x70 + shape.bytes()), 0, "nothing behind it");
+        }
+    }
 
     #[test]
     fn messages_follow_the_registers_of_each_shape() {

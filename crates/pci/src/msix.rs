@@ -14,6 +14,8 @@ use crate::{BarIndex, ConfigSpace, NoRoom};
 pub const MSIX_VECTORS: u16 = 2048;
 /// Bytes of a table entry.
 pub const MSIX_ENTRY_BYTES: u64 = 16;
+/// Bytes of the capability, its header included.
+pub const MSIX_CAPABILITY_BYTES: u16 = 12;
 
 const CONTROL: u16 = 2;
 const TABLE: u16 = 4;
@@ -148,15 +150,20 @@ impl Msix {
     /// # Errors
     /// When there is no room.
     pub fn add_capability(&self, config: &mut ConfigSpace) -> Result<u16, NoRoom> {
+        let offset = config.add_capability(standard_id::MSIX, MSIX_CAPABILITY_BYTES)?;
+        self.define_at(config, offset);
+        Ok(offset)
+    }
+
+    /// Puts the registers of a capability at `offset`, where a device has it. Its header of two bytes stays as it is.
+    pub fn define_at(&self, config: &mut ConfigSpace, offset: u16) {
         let layout = &self.layout;
-        let offset = config.add_capability(standard_id::MSIX, 12)?;
         let control = layout.vectors.wrapping_sub(1) & 0x7ff;
         config.define(offset + CONTROL, Register::word(control).writable((ENABLE | MASK_ALL).into()));
         let table = layout.table_offset & !7 | u32::from(layout.table_bar.get());
         let pending = layout.pending_offset & !7 | u32::from(layout.pending_bar.get());
         config.define(offset + TABLE, Register::dword(table));
         config.define(offset + PENDING, Register::dword(pending));
-        Ok(offset)
     }
 
     /// Where table and pending bits lie.
