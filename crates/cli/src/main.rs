@@ -1,7 +1,11 @@
 //! The command `allod`: reads the command line and hands over to one file per verb. No logic of its own.
 #![forbid(unsafe_code)]
 
+mod devices;
+mod doctor;
+mod host_source;
 mod lab;
+mod print;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +21,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Devices(devices::Arguments),
+    Doctor(doctor::Arguments),
     /// A virtual host with an IOMMU and emulated cards, to try and test without hardware.
     Lab(lab::Arguments),
     Run(run::Arguments),
@@ -24,6 +30,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
+        Verb::Devices(arguments) => devices::run(&arguments),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
     }

@@ -8,3 +8,4 @@
 pub mod doctor;
 pub mod fixtures;
 pub mod inventory;
+pub mod standing;

@@ -30,16 +30,15 @@ pub(super) fn kvm(inventory: &HostInventory) -> Vec<Finding> {
 /// VFIO: its modules and `/dev/vfio/vfio`.
 pub(super) fn vfio(inventory: &HostInventory) -> Vec<Finding> {
     let consequence = "no device can be given to a seat";
-    let mut findings: Vec<Finding> = ["vfio_pci", "vfio_iommu_type1"]
-        .into_iter()
-        .filter(|name| state(inventory, name) != ModuleState::Present)
-        .filter(|name| *name != "vfio_iommu_type1" || !usable(node(inventory, "/dev/iommu")))
-        .map(|name| absent(inventory, name, "/dev/vfio/vfio", consequence))
-        .collect();
-    if !findings.is_empty() {
-        return findings;
+    if state(inventory, "vfio_pci") != ModuleState::Present {
+        // Loading it loads the rest of VFIO (soft dependencies of the module vfio).
+        return vec![absent(inventory, "vfio_pci", "/dev/vfio/vfio", consequence)];
     }
-    findings.push(match node(inventory, "/dev/vfio/vfio") {
+    if state(inventory, "vfio_iommu_type1") != ModuleState::Present && !usable(node(inventory, "/dev/iommu"))
+    {
+        return vec![absent(inventory, "vfio_iommu_type1", "/dev/vfio/vfio", consequence)];
+    }
+    vec![match node(inventory, "/dev/vfio/vfio") {
         Some(node) if usable(Some(node)) => {
             let iommufd = if usable(self::node(inventory, "/dev/iommu")) { ", and iommufd" } else { "" };
             let is = format!("VFIO is there{iommufd}");
@@ -57,15 +56,14 @@ pub(super) fn vfio(inventory: &HostInventory) -> Vec<Finding> {
             .so(consequence)
             .fix(step("run Allod on the host itself, or give the container /dev/vfio"))
             .done(),
-    });
-    findings
+    }]
 }
 
-fn usable(node: Option<&DeviceNode>) -> bool {
+pub(super) fn usable(node: Option<&DeviceNode>) -> bool {
     node.is_some_and(|node| node.exists && node.accessible)
 }
 
-fn node<'a>(inventory: &'a HostInventory, path: &str) -> Option<&'a DeviceNode> {
+pub(super) fn node<'a>(inventory: &'a HostInventory, path: &str) -> Option<&'a DeviceNode> {
     inventory.host.device_nodes.iter().find(|node| node.path == path)
 }
 

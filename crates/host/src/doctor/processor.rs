@@ -3,6 +3,7 @@
 use spec::inventory::{Finding, HostInventory, Severity, Virtualization};
 
 use super::finding::{self, firmware, good, step};
+use super::modules;
 
 /// Looks for the virtualisation extension.
 pub(super) fn virtualization(inventory: &HostInventory) -> Vec<Finding> {
@@ -23,6 +24,13 @@ pub(super) fn virtualization(inventory: &HostInventory) -> Vec<Finding> {
                 format!("{name} can run virtual machines ({extension})"),
                 "/proc/cpuinfo shows the flag",
             )];
+        }
+        Virtualization::None if modules::usable(modules::node(inventory, "/dev/kvm")) => {
+            let finding = finding::new("cpu-virtualization-hidden", Severity::Note)
+                .is(format!("{extension} is not shown, yet KVM works"))
+                .because("/proc/cpuinfo shows neither `vmx` nor `svm`, but /dev/kvm opens: another engine is behind it")
+                .so("guests run, perhaps much slower and with parts of the machine missing");
+            return vec![finding.done()];
         }
         Virtualization::None => finding::new("cpu-virtualization-off", Severity::Blocker)
             .is(format!("{extension} is not there"))

@@ -190,13 +190,24 @@ impl Modules {
     }
 }
 
+/// The parameters that decide something for assignment.
+const PARAMETERS: [&str; 9] = [
+    "allow_unsafe_interrupts",
+    "avic",
+    "disable_idle_d3",
+    "disable_vga",
+    "dma_entry_limit",
+    "enable_apicv",
+    "enable_sriov",
+    "ignore_msrs",
+    "nested",
+];
+
 /// The parameters of a module; those that only root may read are left out silently.
 fn parameters(reader: &Reader<'_>, directory: &str) -> BTreeMap<String, String> {
-    let directory = format!("{directory}/parameters");
-    let names = reader.tree().list(&directory).unwrap_or_default();
-    let pairs = names.into_iter().filter_map(|name| {
-        let value = reader.tree().text(&format!("{directory}/{name}")).ok()?;
-        Some((name, value))
+    let pairs = PARAMETERS.iter().filter_map(|name| {
+        let value = reader.tree().text(&format!("{directory}/parameters/{name}")).ok()?;
+        Some(((*name).to_owned(), value))
     });
     pairs.collect()
 }

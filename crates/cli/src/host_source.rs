@@ -1,0 +1,53 @@
+//! Where a verb gets its inventory from: the running host, or a file saved with `allod devices --json`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use linux::sysfs::DirectoryTree;
+use spec::inventory::{HostInventory, INVENTORY_SCHEMA_VERSION};
+
+/// The largest saved inventory that is read; a host with a thousand functions takes about 4 MB.
+const MOST_BYTES: u64 = 64 << 20;
+
+/// The choice of the host.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostSource {
+    /// Look at the host saved in FILE (`allod devices --json > FILE`) instead of this one; - for standard input
+    #[arg(long, value_name = "FILE")]
+    inventory: Option<PathBuf>,
+}
+
+impl HostSource {
+    /// Reads the inventory.
+    pub(crate) fn read(&self) -> anyhow::Result<HostInventory> {
+        match &self.inventory {
+            Some(path) => saved(path),
+            None => Ok(host::inventory::read(&DirectoryTree::system()?)),
+        }
+    }
+}
+
+fn saved(path: &Path) -> anyhow::Result<HostInventory> {
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin().lock())
+            .context("cannot read an inventory from standard input")?
+    } else {
+        let shown = path.display();
+        let bytes = fs::metadata(path).with_context(|| format!("cannot read the inventory {shown}"))?.len();
+        if bytes > MOST_BYTES {
+            bail!("{shown} has {bytes} bytes: that is no inventory");
+        }
+        fs::read_to_string(path).with_context(|| format!("cannot read the inventory {shown}"))?
+    };
+    let inventory: HostInventory = serde_json::from_str(&text).with_context(|| {
+        format!("{} is no inventory; make one with `allod devices --json > FILE`", path.display())
+    })?;
+    if inventory.schema_version > INVENTORY_SCHEMA_VERSION {
+        eprintln!(
+            "allod: this inventory has format {}, this program knows {INVENTORY_SCHEMA_VERSION}: what is new in it is left out",
+            inventory.schema_version
+        );
+    }
+    Ok(inventory)
+}
