@@ -64,10 +64,10 @@ impl Check {
                 )
             }
             Check::Docs => {
-                run_command(
-                    cargo(&["doc", "--workspace", "--no-deps", "--keep-going"])
-                        .env("RUSTDOCFLAGS", "-D warnings"),
-                )?;
+                // Private items too: who reads these docs works on the code, and links to what is private are welcome.
+                let arguments =
+                    ["doc", "--workspace", "--no-deps", "--document-private-items", "--keep-going"];
+                run_command(cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
                 Ok(Findings::default())
             }
         }
