@@ -23,9 +23,6 @@ pub trait Device: Send {
         let _ = (offset, data);
         Vec::new()
     }
-
-    /// Goes back to the state after power-on, interrupt lines low; what a battery keeps stays.
-    fn reset(&mut self) {}
 }
 
 /// What an access asks of the machine, carried out once the device's lock is released.

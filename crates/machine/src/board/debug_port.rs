@@ -80,10 +80,6 @@ impl Device for PostPort {
         });
         Vec::new()
     }
-
-    fn reset(&mut self) {
-        self.code = 0;
-    }
 }
 
 #[cfg(test)]
@@ -114,7 +110,5 @@ mod tests {
         let mut port = PostPort::default();
         port.write(0, &[0x42, 0x43]);
         assert_eq!(port.code(), 0x42);
-        port.reset();
-        assert_eq!(port.code(), 0x00);
     }
 }

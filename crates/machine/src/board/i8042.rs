@@ -270,18 +270,6 @@ impl Device for I8042 {
         });
         effects
     }
-
-    fn reset(&mut self) {
-        self.ram = [0; RAM];
-        self.ram[CONFIGURATION] = CONFIGURATION_DEFAULT;
-        self.output_port = OUTPUT_IDLE | OUTPUT_NOT_RESET | OUTPUT_A20;
-        self.self_tested = true;
-        self.last_was_command = false;
-        self.argument_of = None;
-        self.output = None;
-        self.last_output = 0;
-        self.drive_lines();
-    }
 }
 
 #[cfg(test)]
@@ -402,20 +390,5 @@ mod tests {
             KeyboardLine(false),
             Read(0x55),
         ]);
-    }
-
-    #[test]
-    fn a_reset_forgets_everything() {
-        let line = RecordedLine::default();
-        let mut controller = I8042::new(line.line(), RecordedLine::default().line());
-        controller.write(4, &[0x60]);
-        controller.write(0, &[0x03]);
-        controller.write(0, &[0xf2]);
-        assert!(line.high());
-        controller.reset();
-        assert!(!line.high());
-        let mut status = [0];
-        controller.read(4, &mut status);
-        assert_eq!(status, [0x14]);
     }
 }

@@ -205,12 +205,6 @@ impl Device for PowerManagement {
         }
         effects
     }
-
-    fn reset(&mut self) {
-        self.registers = Registers::default();
-        self.registers.timer_halves = timer_halves(self.clock.as_ref());
-        self.drive_sci();
-    }
 }
 
 impl Deadline for PowerManagement {
@@ -425,15 +419,5 @@ mod tests {
         assert_eq!(read(&mut power, 0x30), 0x0020);
         power.write(0x30, &[0x01]);
         assert_eq!(read(&mut power, 0x30), 0x0021);
-    }
-
-    #[test]
-    fn a_reset_lowers_the_sci_and_forgets_enables() {
-        let Block { mut power, sci, .. } = block();
-        write(&mut power, 2, 0x0100);
-        power.press_power_button();
-        power.reset();
-        assert!(!sci.high());
-        assert_eq!([0, 2, 4].map(|port| read(&mut power, port)), [0, 0, 1]);
     }
 }

@@ -270,6 +270,16 @@ impl Rtc {
             self.deadline_moved.wake();
         }
     }
+
+    /// Disables the interrupts as the RESET pin does; time and memory are the battery's.
+    pub fn reset(&mut self) {
+        self.registers[REGISTER_B] &= !(INTERRUPTS | SQUARE_WAVE);
+        self.registers[REGISTER_C] = 0;
+        self.indexes = [0; 2];
+        // The last guest may have written over them, and the firmware that starts now reads them.
+        self.state_facts();
+        self.drive_line();
+    }
 }
 
 impl Device for Rtc {
@@ -285,16 +295,6 @@ impl Device for Rtc {
     fn write(&mut self, offset: u64, data: &[u8]) -> Vec<Effect> {
         write_bytes(offset, data, |port, value| self.write_port(port, value));
         Vec::new()
-    }
-
-    /// Disables the interrupts as the RESET pin does; time and memory are the battery's.
-    fn reset(&mut self) {
-        self.registers[REGISTER_B] &= !(INTERRUPTS | SQUARE_WAVE);
-        self.registers[REGISTER_C] = 0;
-        self.indexes = [0; 2];
-        // The last guest may have written over them, and the firmware that starts now reads them.
-        self.state_facts();
-        self.drive_line();
     }
 }
 

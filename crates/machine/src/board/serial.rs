@@ -335,16 +335,6 @@ impl Device for Serial {
         write_bytes(offset, data, |port, value| self.write_register(port, value));
         Vec::new()
     }
-
-    fn reset(&mut self) {
-        let line_high = self.registers.line_high;
-        self.registers = Registers { divisor: DIVISOR, line_high, ..Registers::default() };
-        self.receiver.clear();
-        self.output.count_lost(u64::try_from(self.transmitter.len()).unwrap_or(u64::MAX));
-        self.transmitter.clear();
-        self.announce_room();
-        self.drive_line();
-    }
 }
 
 #[cfg(test)]

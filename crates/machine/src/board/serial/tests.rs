@@ -26,8 +26,6 @@ enum Step {
     Room(u32),
     /// Bytes lost so far.
     Lost(u64),
-    /// The machine is reset.
-    Reset,
 }
 use Step::*;
 
@@ -57,7 +55,6 @@ fn check(capacity: usize, steps: &[Step]) {
             Edges(count) => assert_eq!(line.edges(), count, "{at}"),
             Room(count) => assert_eq!(room.count(), count, "{at}"),
             Lost(bytes) => assert_eq!(output.lost(), bytes, "{at}"),
-            Reset => serial.reset(),
         }
     }
 }
@@ -339,27 +336,6 @@ fn the_divisor_hides_data_and_interrupt_enable() {
             Out(3, 0x03),
             In(1, 0),
             Drain(b""),
-        ],
-    );
-}
-
-#[test]
-fn a_reset_lowers_the_line_and_counts_what_was_unsent() {
-    check(
-        1,
-        &[
-            Out(2, 1),
-            Out(1, 3),
-            Receive(b"x", 1),
-            Out(0, b'a'),
-            Out(0, b'b'),
-            Out(0, b'c'),
-            Reset,
-            Line(false),
-            Lost(2),
-            In(5, 0x60),
-            In(1, 0),
-            In(2, 0x01),
         ],
     );
 }
