@@ -79,6 +79,13 @@ impl Poller {
     }
 }
 
+/// A set can be waited for inside another: its fd is readable while one of its own is ready.
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
 /// A timer that makes its fd readable.
 #[derive(Debug)]
 pub struct Timer {

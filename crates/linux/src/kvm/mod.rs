@@ -17,7 +17,7 @@ pub use kvm_bindings::{
     kvm_cpuid_entry2 as CpuidEntry, kvm_dtable as DescriptorTable, kvm_segment as Segment,
 };
 pub use vcpu::{Kick, Registers, StartState, Vcpu};
-pub use vm::{IrqLine, MsiRoute, Slot, Vm};
+pub use vm::{IrqLine, MsiRoute, Slot, VfioDevice, Vm};
 
 /// A KVM call failed.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,16 @@
 //! One virtual machine: memory slots, the interrupt controllers in the kernel, interrupt routes.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVM_MSI_VALID_DEVID, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
-    kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_pit_config,
-    kvm_userspace_memory_region,
+    kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_irq_routing_entry, kvm_irq_routing_irqchip,
+    kvm_irq_routing_msi, kvm_pit_config, kvm_userspace_memory_region,
 };
-use kvm_ioctls::VmFd;
+use kvm_ioctls::{DeviceFd, VmFd};
 
 use super::KvmError;
 use super::vcpu::Vcpu;
@@ -117,6 +118,17 @@ impl Vm {
         Ok(())
     }
 
+    /// Makes the device by which KVM is told of assigned functions ([`crate::vfio::add_to_kvm`]).
+    pub fn create_vfio_device(&self) -> Result<VfioDevice, KvmError> {
+        let mut question = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, fd: 0, flags: 0 };
+        let device = self
+            .shared
+            .fd
+            .create_device(&mut question)
+            .map_err(KvmError::new("KVM_CREATE_DEVICE of type VFIO"))?;
+        Ok(VfioDevice { device })
+    }
+
     /// Makes vCPU number `id`, which is also its APIC id.
     pub fn create_vcpu(&self, id: u32) -> Result<Vcpu, KvmError> {
         let fd = self
@@ -183,6 +195,20 @@ impl MsiRoute {
         }
         entry.u.msi = message;
         entry
+    }
+}
+
+/// What KVM knows of assigned functions; it forgets them when this is dropped with the VM.
+#[derive(Debug)]
+pub struct VfioDevice {
+    device: DeviceFd,
+}
+
+impl AsFd for VfioDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // kvm-ioctls shows the fd as a raw number only.
+        // SAFETY: the fd belongs to the device, which the borrow keeps open.
+        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
     }
 }
 

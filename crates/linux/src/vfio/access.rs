@@ -220,10 +220,13 @@ impl Access {
     }
 
     /// The files that KVM has to know: of the groups, or of `devices` when they were opened by their own files.
-    pub fn kvm_files<'a>(&'a self, devices: &'a [KernelDevice]) -> Vec<BorrowedFd<'a>> {
+    pub fn kvm_files<'a>(
+        &'a self,
+        devices: impl IntoIterator<Item = &'a KernelDevice>,
+    ) -> Vec<BorrowedFd<'a>> {
         match &self.files {
             Files::Groups { groups, .. } => groups.iter().map(Group::as_fd).collect(),
-            Files::Cdevs { .. } => devices.iter().map(KernelDevice::as_fd).collect(),
+            Files::Cdevs { .. } => devices.into_iter().map(KernelDevice::as_fd).collect(),
         }
     }
 }

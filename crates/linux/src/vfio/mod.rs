@@ -32,7 +32,7 @@ pub use info::{Area, AtomicCompletion, DeviceInfo, RegionIndex, RegionInfo, Regi
 pub use irq::{IrqAction, IrqIndex, IrqInfo, MAX_VECTORS};
 pub use kernel_device::KernelDevice;
 pub use kvm::{KvmFileError, add_to_kvm, remove_from_kvm};
-pub use rom::{MAX_ROM_BYTES, Rom, RomContent, read_rom};
+pub use rom::{MAX_ROM_BYTES, Rom, RomContent, read_rom, rom_bar_size};
 pub use rustix::io::Errno;
 pub use vectors::{MessageVectors, Step};
 
@@ -69,6 +69,9 @@ pub trait Device: Send + Sync {
     fn set_irqs(&self, irq: IrqIndex, action: IrqAction<'_>) -> Result<(), DeviceError>;
 
     /// Resets the function alone. May take seconds, and may never return on hardware that is broken.
+    ///
+    /// `EAGAIN` when the host has the function locked, as it has while it waits to get it back; `ENOTTY` when no way
+    /// of resetting worked, as after a removal.
     fn reset(&self) -> Result<(), DeviceError>;
 
     /// Tells which functions a reset of the slot or bus concerns.

@@ -35,7 +35,7 @@ pub enum RomContent {
 /// The size comes from the BAR: the region tells what the kernel can read, which is 0 for a ROM it finds invalid and
 /// 128 KiB for the shadow of the boot display (`vfio_pci_core.c`, `vfio_pci_ioctl_get_region_info`).
 pub fn read_rom(device: &dyn Device) -> Result<Rom, DeviceError> {
-    let bar_size = bar_size(Config(device))?;
+    let bar_size = rom_bar_size(device)?;
     let readable = device.region(RegionIndex::ROM).map_or(0, |region| region.size.min(MAX_ROM_BYTES));
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < readable {
@@ -54,8 +54,9 @@ pub fn read_rom(device: &dyn Device) -> Result<Rom, DeviceError> {
     Ok(Rom { bar_size, content })
 }
 
-/// The size that the ROM BAR asks for. The kernel keeps a copy of it for us, so the function sees none of this.
-fn bar_size(config: Config<'_>) -> Result<u64, DeviceError> {
+/// Sizes the ROM BAR; 0 when there is none. The kernel keeps a copy of it for us, so the function sees none of this.
+pub fn rom_bar_size(device: &dyn Device) -> Result<u64, DeviceError> {
+    let config = Config(device);
     let before = config.read_u32(ROM_BAR)?;
     config.write_u32(ROM_BAR, ADDRESS)?;
     let mask = config.read_u32(ROM_BAR)? & ADDRESS;

@@ -52,6 +52,11 @@ impl MessageVectors {
         self.enabled != 0
     }
 
+    /// Whether `vector` has an eventfd.
+    pub fn is_armed(&self, vector: u32) -> bool {
+        self.fds.get(vector as usize).is_some_and(Option::is_some)
+    }
+
     /// Enables with what is armed, which may be nothing: the first vector is then set up without an eventfd, because
     /// some functions must see the enable bit at once (QEMU `hw/vfio/pci.c`, `vfio_enable_msix_no_vec`).
     pub fn enable(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
