@@ -5,7 +5,8 @@ use spec::inventory::{Function, FunctionKind, Hold, HoldStrength, HostInventory}
 /// Whether a function can be taken, from the strongest hold in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing<'a> {
-    /// It is a part of the host's own structure: bridges, and functions without a group.
+    /// It is a part of the host's own structure: bridges, what shares a group with the board's own bridge, and
+    /// functions without a group.
     Stays,
     /// The host lives on it, or on another function of its group.
     Never(&'a Function, &'a Hold),
@@ -39,12 +40,17 @@ pub fn standing<'a>(inventory: &'a HostInventory, function: &'a Function) -> Sta
     else {
         return Standing::Stays;
     };
-    let members = group.functions.iter().filter_map(|at| inventory.function(*at));
+    let members: Vec<&Function> = group.functions.iter().filter_map(|at| inventory.function(*at)).collect();
+    if members.iter().any(|member| holds_back(member)) {
+        return Standing::Stays;
+    }
     // On equal strength its own hold is named, then that of the first neighbour.
-    let strongest =
-        members.flat_map(|member| member.holds.iter().map(move |hold| (member, hold))).max_by_key(
-            |(at, hold)| (hold.strength, at.address == function.address, std::cmp::Reverse(at.address)),
-        );
+    let strongest = members
+        .into_iter()
+        .flat_map(|member| member.holds.iter().map(move |hold| (member, hold)))
+        .max_by_key(|(at, hold)| {
+            (hold.strength, at.address == function.address, std::cmp::Reverse(at.address))
+        });
     match strongest {
         Some((member, hold)) => match hold.strength {
             HoldStrength::Critical | HoldStrength::Unknown => Standing::Never(member, hold),
@@ -54,6 +60,15 @@ pub fn standing<'a>(inventory: &'a HostInventory, function: &'a Function) -> Sta
         },
         None => Standing::Free,
     }
+}
+
+/// Whether a member keeps its whole group with the host: an ISA bridge, or a host bridge that has a driver.
+///
+/// Bridges to other buses and host bridges without a driver do not (`vfio_dev_viable` in the kernel's
+/// drivers/vfio/group.c).
+fn holds_back(member: &Function) -> bool {
+    let bare_host_bridge = member.kind == FunctionKind::HostBridge && member.driver.bound.is_none();
+    member.class.is_bridge() && !member.kind.forwards() && !bare_host_bridge
 }
 
 #[cfg(test)]
@@ -69,6 +84,7 @@ mod tests {
             (fixtures::desktop_with_two_gpus, "0000:0b:00.0", "never", Some("0000:0b:00.0")),
             (fixtures::desktop_with_two_gpus, "0000:0e:00.0", "in use", Some("0000:0e:00.0")),
             (fixtures::desktop_with_two_gpus, "0000:09:00.0", "free", None),
+            (fixtures::laptop_with_one_gpu, "0000:00:1f.3", "stays", None),
             (fixtures::amd_board_with_bad_groups, "0000:05:00.0", "never", Some("0000:01:00.1")),
             (fixtures::amd_board_with_bad_groups, "0000:03:00.0", "never", Some("0000:03:00.0")),
             (fixtures::host_booted_over_the_nic, "0000:01:00.1", "hand over", Some("0000:01:00.0")),

@@ -35,8 +35,11 @@ pub(super) fn text(inventory: &HostInventory, all: bool) -> String {
         text.push_str("\nThere are no IOMMU groups: nothing can be taken. `allod doctor` says why.\n");
     }
     if !inventory.unread.is_empty() {
-        let notes = inventory.unread.len();
-        text.push_str(&format!("\n{notes} facts could not be read; they are under `unread` in --json.\n"));
+        let facts = match inventory.unread.len() {
+            1 => "1 fact".to_owned(),
+            count => format!("{count} facts"),
+        };
+        text.push_str(&format!("\n{facts} could not be read; see `unread` in --json.\n"));
     }
     text
 }
@@ -113,7 +116,11 @@ fn below(function: &Function, standing: &Standing<'_>) -> Vec<String> {
         format!("USB {}: {} ({words})", device.port, device.name.as_deref().unwrap_or("unnamed"))
     }));
     lines.extend(function.disks.iter().map(|disk| {
-        let size = disk.size.map_or(String::new(), |size| format!(", {} GB", size.0 / 1_000_000_000));
+        // Disks are sold by powers of ten.
+        let size = disk.size.map_or(String::new(), |size| match size.0 / 1_000_000 {
+            megabytes @ 0..10_000 => format!(", {megabytes} MB"),
+            megabytes => format!(", {} GB", megabytes / 1000),
+        });
         format!("{}: {}{size}", disk.name, disk.model.as_deref().unwrap_or("disk"))
     }));
     lines

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use spec::PciAddress;
-use spec::inventory::HostInventory;
+use spec::inventory::json_schema;
 
 use crate::host_source::HostSource;
 use crate::print;
@@ -51,8 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn text(arguments: &Arguments) -> anyhow::Result<String> {
     if arguments.schema {
-        let schema = schemars::schema_for!(HostInventory);
-        return Ok(serde_json::to_string_pretty(&schema)? + "\n");
+        return Ok(serde_json::to_string_pretty(&json_schema())? + "\n");
     }
     let inventory = arguments.source.read()?;
     let one = match arguments.address {

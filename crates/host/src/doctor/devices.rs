@@ -2,7 +2,8 @@
 
 use spec::PciAddress;
 use spec::inventory::{
-    Finding, Function, HoldKind, HoldStrength, HostInventory, IommuGroup, RegionKind, ResetMethod, Severity,
+    Finding, Function, FunctionKind, HoldKind, HoldStrength, HostInventory, IommuGroup, RegionKind,
+    ResetMethod, Severity,
 };
 
 use super::boot;
@@ -86,6 +87,11 @@ fn open_bridge(inventory: &HostInventory, members: &[&Function]) -> String {
         .filter(|bridge| bridge.acs.is_some_and(|acs| !acs.isolates()))
         .min_by_key(|bridge| bridge.address);
     match open {
+        Some(bridge)
+            if matches!(bridge.kind, FunctionKind::PcieToPciBridge | FunctionKind::ConventionalBridge) =>
+        {
+            format!("to the IOMMU all that is behind {} looks like one device", title(bridge))
+        }
         Some(bridge) => format!("{} does not isolate what is behind it (no ACS)", title(bridge)),
         None => "the kernel sees no ACS that would keep them apart".to_owned(),
     }

@@ -53,7 +53,7 @@ fn reading(inventory: &HostInventory) -> Option<Finding> {
     let severity = if ordinary { Severity::Warning } else { Severity::Note };
     let first = inventory.unread.first().map(|note| format!("; the first: {}: {}", note.path, note.reason));
     let finding = finding::new("facts-missing", severity)
-        .is(format!("{unread} facts about this host are unknown{}", first.unwrap_or_default()))
+        .is(format!("unknown facts about this host: {unread}{}", first.unwrap_or_default()))
         .because(match ordinary {
             true => "the inventory was read by an ordinary user, to whom the kernel shows less",
             false => "files were missing, could not be read, or contradicted themselves; `allod devices --json` lists them",

@@ -20,6 +20,7 @@ mod pci;
 mod processors;
 mod reader;
 mod routes;
+mod shared_folders;
 mod sound;
 mod storage;
 mod usb;

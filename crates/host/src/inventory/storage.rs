@@ -12,6 +12,7 @@ use spec::{Bytes, PciAddress};
 use super::holders::Holders;
 use super::mounts::{self, Mount};
 use super::reader::{Reader, last_function};
+use super::shared_folders;
 
 const BLOCKS: &str = "/sys/class/block";
 /// The most layers between a file system and its disk that are followed.
@@ -51,7 +52,9 @@ impl<'a> Storage<'a> {
     /// Tells each function its disks.
     pub(super) fn name_disks(&self, functions: &mut [Function]) {
         for name in &self.names {
-            if self.reader.tree().exists(&format!("{BLOCKS}/{name}/partition")) {
+            // A hidden one is a path of a multi-path disk, which is there under its own name.
+            let hidden = self.reader.flag(&format!("{BLOCKS}/{name}/hidden")) == Some(true);
+            if hidden || self.reader.tree().exists(&format!("{BLOCKS}/{name}/partition")) {
                 continue;
             }
             let owners = self.functions(name);
@@ -89,6 +92,15 @@ impl<'a> Storage<'a> {
             if let Some(server) = server(&mount) {
                 remotes.push(Remote { server, used_for: mount.mount_point.clone(), strength });
             }
+            if let Some(function) = shared_folders::function(self.reader, &mount) {
+                let kind = HoldKind::FileSystem {
+                    device: mount.source.clone(),
+                    mount_point: Some(mount.mount_point.clone()),
+                    file_system: Some(mount.file_system.clone()),
+                    through: Vec::new(),
+                };
+                holders.add(function, strength, kind);
+            }
             for block in self.blocks_of(&mount) {
                 remotes.extend(self.remote_disk(&block, strength));
                 self.hold_bottoms(holders, &block, strength, |bottom| HoldKind::FileSystem {
@@ -109,7 +121,8 @@ impl<'a> Storage<'a> {
         let root = self.mounts.iter().rfind(|mount| mount.mount_point == "/");
         root.is_some_and(|root| {
             let bottoms = |block: &String| !self.bottoms(block).is_empty() || self.session(block).is_some();
-            server(root).is_some() || self.blocks_of(root).iter().any(bottoms)
+            let shared = shared_folders::function(self.reader, root).is_some();
+            shared || server(root).is_some() || self.blocks_of(root).iter().any(bottoms)
         })
     }
 

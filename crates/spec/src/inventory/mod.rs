@@ -76,6 +76,11 @@ pub struct Unread {
     pub reason: String,
 }
 
+/// The JSON schema of [`HostInventory`], to be written out.
+pub fn json_schema() -> impl Serialize {
+    schemars::schema_for!(HostInventory)
+}
+
 impl HostInventory {
     /// An inventory without any fact.
     pub fn empty() -> Self {
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_document_has_a_json_schema_with_text_for_hexadecimal_numbers() {
-        let schema = serde_json::to_value(schemars::schema_for!(HostInventory)).unwrap();
+        let schema = serde_json::to_value(super::json_schema()).unwrap();
         assert_eq!(schema["$defs"]["PciId"]["type"], "string");
         assert_eq!(schema["$defs"]["SlotPath"]["type"], "string");
     }
