@@ -5,6 +5,7 @@ mod devices;
 mod doctor;
 mod host_source;
 mod lab;
+mod plan;
 mod print;
 mod run;
 
@@ -25,6 +26,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     /// A virtual host with an IOMMU and emulated cards, to try and test without hardware.
     Lab(lab::Arguments),
+    Plan(plan::Arguments),
     Run(run::Arguments),
 }
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Verb::Devices(arguments) => devices::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Lab(arguments) => lab::run(&arguments),
+        Verb::Plan(arguments) => plan::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
     }
 }

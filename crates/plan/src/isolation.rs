@@ -177,15 +177,13 @@ fn group(
     if rest.is_empty() && others.is_empty() {
         return;
     }
-    let mut named: Vec<String> = rest
-        .iter()
-        .map(|member| format!("{} ({}), {}", member.address, name(member), holder(ground, member)))
-        .collect();
-    named.extend(others.iter().cloned());
-    let sentence = format!(
-        "IOMMU group {number} can only be taken whole, but the seat does not ask for {}",
-        named.join("; ")
-    );
+    let count = match rest.len() + others.len() {
+        1 => "one member that the seat does not ask for".to_owned(),
+        count => format!("{count} members that the seat does not ask for"),
+    };
+    let strangers =
+        if others.is_empty() { String::new() } else { format!(", {} among them", others.join(" and ")) };
+    let sentence = format!("IOMMU group {number} can only be taken whole, and has {count}{strangers}");
     let remedy = remedy(ground, &rest, others);
     let listed: Vec<Candidate> =
         rest.iter().map(|member| candidate(member, Some(holder(ground, member)))).collect();

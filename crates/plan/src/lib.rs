@@ -17,13 +17,18 @@ mod hold;
 mod isolation;
 mod last;
 mod memory;
+mod picture;
 mod place;
+mod render;
 mod reset;
 mod selector;
 mod slot;
 mod step;
 mod virtual_function;
 mod wish;
+
+pub use picture::picture;
+pub use render::{plan_text, refusal_text};
 
 use spec::inventory::HostInventory;
 use spec::plan::{

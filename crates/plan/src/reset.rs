@@ -19,13 +19,31 @@ pub(crate) fn find(
     findings: &mut Findings,
 ) -> BTreeMap<PciAddress, PlannedReset> {
     let mut resets = BTreeMap::new();
+    let mut untried: Vec<(&Piece<'_>, Vec<PciAddress>)> = Vec::new();
     for (piece, function) in wishes.functions() {
-        trial(ground, piece, function, findings);
+        if !tried(ground, piece, function, findings) {
+            match untried
+                .last_mut()
+                .filter(|(known, _)| known.seat == piece.seat && known.about.part == piece.about.part)
+            {
+                Some((_, functions)) => functions.push(function.address),
+                None => untried.push((piece, vec![function.address])),
+            }
+        }
         let reset = match alone(ground, function) {
             Some(method) => PlannedReset::Alone { method },
             None => together(ground, wishes, piece, function, findings),
         };
         resets.insert(function.address, reset);
+    }
+    for (piece, functions) in untried {
+        // One wish, one notice: a card is tried whole.
+        let names: Vec<String> = functions.iter().map(PciAddress::to_string).collect();
+        let verb = if names.len() == 1 { "survives" } else { "survive" };
+        let sentence =
+            format!("nothing has shown yet that {} {verb} being taken and given back", names.join(" and "));
+        let remedy = format!("let it be shown: allod trial {}", names.first().map_or("", String::as_str));
+        findings.notice(&piece.about, NoticeCode::NoTrial, sentence, remedy);
     }
     resets
 }
@@ -107,31 +125,23 @@ fn trials_of<'t>(ground: &Ground<'t>, function: &'t Function) -> impl Iterator<I
     ground.trials.iter().filter(|trial| trial.identity.agrees_with(&function.identity))
 }
 
-/// Weighs the last trial of a function.
-fn trial(ground: &Ground<'_>, piece: &Piece<'_>, function: &Function, findings: &mut Findings) {
+/// Weighs the last trial of a function; without one the answer is no.
+fn tried(ground: &Ground<'_>, piece: &Piece<'_>, function: &Function, findings: &mut Findings) -> bool {
+    let Some(trial) = trials_of(ground, function).last() else { return false };
     let at = format!("{} ({})", function.address, name(function));
     let again = format!("allod trial {}", function.address);
-    match trials_of(ground, function).last() {
-        None => {
-            let sentence = format!("nothing has shown yet that {at} survives being taken and given back");
-            findings.notice(&piece.about, NoticeCode::NoTrial, sentence, format!("let it be shown: {again}"));
-        }
-        Some(TrialRecord { verdict: TrialVerdict::Failed { why }, .. }) => {
-            let sentence = format!("a trial of {at} failed: {why}");
-            let remedy =
-                format!("choose another card; after a change of kernel or firmware try again: {again}");
-            findings.refuse(&piece.about, ReasonCode::TrialFailed, sentence, remedy);
-        }
-        Some(trial) => {
-            let host = &ground.inventory.host;
-            let differs =
-                |then: &Option<String>, now: &Option<String>| then.is_some() && now.is_some() && then != now;
-            if differs(&trial.kernel, &host.kernel.release)
-                || differs(&trial.firmware, &host.firmware.version)
-            {
-                let sentence = format!("the trial of {at} was under another kernel or firmware");
-                findings.notice(&piece.about, NoticeCode::OldTrial, sentence, format!("try again: {again}"));
-            }
-        }
+    if let TrialVerdict::Failed { why } = &trial.verdict {
+        let sentence = format!("a trial of {at} failed: {why}");
+        let remedy = format!("choose another card; after a change of kernel or firmware try again: {again}");
+        findings.refuse(&piece.about, ReasonCode::TrialFailed, sentence, remedy);
+        return true;
     }
+    let host = &ground.inventory.host;
+    let differs =
+        |then: &Option<String>, now: &Option<String>| then.is_some() && now.is_some() && then != now;
+    if differs(&trial.kernel, &host.kernel.release) || differs(&trial.firmware, &host.firmware.version) {
+        let sentence = format!("the trial of {at} was under another kernel or firmware");
+        findings.notice(&piece.about, NoticeCode::OldTrial, sentence, format!("try again: {again}"));
+    }
+    true
 }

@@ -9,6 +9,9 @@ use spec::seat_file::{DeviceClass, DeviceRequest};
 use crate::findings::{Findings, MAX_CANDIDATES, Subject};
 use crate::ground::{Ground, candidate, is_device, name, same_slot, slot};
 
+/// The most plugged-in things that are listed of one function.
+const MAX_PLUGGED: usize = 6;
+
 /// One thing that a request says, and whether it is true of a function.
 type Condition<'r> = (String, Box<dyn Fn(&Function) -> bool + 'r>);
 
@@ -200,7 +203,7 @@ fn several(devices: &[&Function], about: &Subject, findings: &mut Findings) {
     let sentence = format!("{} devices match", cards.len());
     let first = cards.first().map_or(String::new(), |card| card.identity.path.to_string());
     let remedy = format!("add a key that only one of them meets, for example `path = \"{first}\"`");
-    let listed = cards.iter().map(|card| candidate(card, None)).collect();
+    let listed = cards.iter().map(|card| candidate(card, plugged(card))).collect();
     findings.refuse_among(about, ReasonCode::SeveralMatch, sentence, remedy, listed);
 }
 
@@ -221,12 +224,43 @@ fn none(
         Some(address) if ground.function(address).is_none() => format!("there is no device at {address}"),
         _ => format!("no device matches{}", failing.unwrap_or_default()),
     };
-    let listed: Vec<Candidate> = near.iter().map(|function| candidate(function, None)).collect();
     let remedy = match near.first() {
         Some(best) => format!("ask for one that is there, for example `path = \"{}\"`", best.identity.path),
         None => "see `allod devices` for what is there".to_owned(),
     };
+    let mut listed = near;
+    if listed.is_empty() {
+        listed =
+            ground.functions().filter(|function| offers(function, request)).take(MAX_CANDIDATES).collect();
+    }
+    let listed: Vec<Candidate> =
+        listed.iter().map(|function| candidate(function, plugged(function))).collect();
     findings.refuse_among(about, ReasonCode::NoMatch, sentence, remedy, listed);
+}
+
+/// Whether a function has anything of the kind that a request names, under whatever name.
+fn offers(function: &Function, request: &DeviceRequest) -> bool {
+    let outputs =
+        (request.monitor.is_some() || request.connector.is_some()) && !function.connectors.is_empty();
+    let usb = request.usb.is_some() && !function.usb_devices.is_empty();
+    let network = request.interface.is_some() && !function.interfaces.is_empty();
+    is_device(function) && (outputs || usb || network)
+}
+
+/// What is plugged into a function: by that people know which one is meant.
+fn plugged(function: &Function) -> Option<String> {
+    let monitors =
+        function.connectors.iter().filter(|output| output.state != ConnectorState::Disconnected).map(
+            |output| {
+                let monitor = output.monitor.as_ref().and_then(|monitor| monitor.name.as_deref());
+                monitor.map_or(output.name.clone(), |monitor| format!("{monitor} on {}", output.name))
+            },
+        );
+    let usb = function.usb_devices.iter().filter_map(|device| device.name.clone());
+    let interfaces = function.interfaces.iter().map(|interface| interface.name.clone());
+    let disks = function.disks.iter().map(|disk| disk.name.clone());
+    let all: Vec<String> = monitors.chain(usb).chain(interfaces).chain(disks).take(MAX_PLUGGED).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// The devices that meet most of the conditions.

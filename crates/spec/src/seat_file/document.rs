@@ -35,7 +35,8 @@ pub struct SeatFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HostReserve {
-    /// Memory that stays with the host. Without it: a sixteenth of the host's memory, at least 1 GiB, at most 8 GiB.
+    /// Memory that stays free beside what the host uses already. Without it: a sixteenth of the host's memory, at
+    /// least 1 GiB, at most 8 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "super::format::optional_bytes")]
     #[schemars(with = "Option<String>", extend("format" = "bytes"), example = &"2GiB")]
     pub memory: Option<Bytes>,
