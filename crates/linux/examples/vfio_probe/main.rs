@@ -9,6 +9,7 @@ mod wait;
 
 use std::error::Error;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,17 @@ struct Options {
     addresses: Vec<PciAddress>,
 }
 
-fn main() -> Outcome<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", text(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<()> {
     let options = options()?;
     let tree = DirectoryTree::system()?;
     let started = Instant::now();

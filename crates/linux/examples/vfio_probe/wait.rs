@@ -22,7 +22,7 @@ pub(crate) fn wait(device: &KernelDevice, limit: Duration) -> Outcome<Value> {
     let mut failed = None;
     let mut gone = None;
     let config = Config(device);
-    while begin.elapsed() < limit && (asked.is_none() || gone.is_none()) {
+    while begin.elapsed() < limit && asked.is_none() && gone.is_none() {
         if asked.is_none() && signals(&request) > 0 {
             asked = Some(micros(begin.elapsed()));
         }

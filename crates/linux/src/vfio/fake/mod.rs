@@ -34,7 +34,8 @@ const VGA_SIZE: u64 = 0xc_0000;
 /// How a function that is gone answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Reads give all-ones where the hardware would answer, writes vanish; calls fail with `ENODEV`.
+    /// As on the real kernel after a card is pulled: reads give all-ones where the hardware would answer, writes
+    /// vanish, resets fail with `ENOTTY`; what the kernel does without the function still works.
     AllOnes,
     /// Everything fails with this.
     Fails(Errno),
@@ -160,10 +161,10 @@ impl FakeDevice {
         }
     }
 
-    /// As [`Self::begin`], for calls that a device which is gone cannot answer at all.
-    fn begin_present(&self, operation: &Operation) -> Result<MutexGuard<'_, State>, Cause> {
+    /// As [`Self::begin`], for resets: a function that is gone does not come back from one.
+    fn begin_reset(&self, operation: &Operation) -> Result<(), Cause> {
         let state = self.begin(operation)?;
-        if state.removal.is_some() { Err(Errno::NODEV.into()) } else { Ok(state) }
+        if state.removal.is_some() { Err(Errno::NOTTY.into()) } else { Ok(()) }
     }
 
     fn describe(&self, region: RegionIndex) -> Option<RegionInfo> {
@@ -353,7 +354,7 @@ impl Device for FakeDevice {
 
     fn map(&self, region: RegionIndex, area: Area) -> Result<Mapping, DeviceError> {
         let operation = Operation::Map { region, area };
-        let mapped = self.begin_present(&operation).and_then(|_state| {
+        let mapped = self.begin(&operation).and_then(|_state| {
             let info = self.describe(region).ok_or(Errno::INVAL)?;
             let len = mapped_len(&info, area).ok_or(Cause::NotMappable)?;
             let memory = self.memory_of(region)?.as_fd();
@@ -371,22 +372,20 @@ impl Device for FakeDevice {
     fn set_irqs(&self, irq: IrqIndex, action: IrqAction<'_>) -> Result<(), DeviceError> {
         let (verb, start, count) = action.summary();
         let operation = Operation::SetIrqs { irq, action: verb, start, count };
-        let set = self
-            .begin_present(&operation)
-            .and_then(|mut state| state.interrupts.set(self.script.irqs, irq, action));
+        let set =
+            self.begin(&operation).and_then(|mut state| state.interrupts.set(self.script.irqs, irq, action));
         set.map_err(|cause| DeviceError::new(operation, cause))
     }
 
     fn reset(&self) -> Result<(), DeviceError> {
-        let begun = self.begin_present(&Operation::Reset).map(drop);
-        begun
+        self.begin_reset(&Operation::Reset)
             .and_then(|()| self.carry_out_reset(self.script.reset))
             .map_err(|cause| DeviceError::new(Operation::Reset, cause))
     }
 
     fn reset_scope(&self) -> Result<ResetScope, DeviceError> {
         let scope = self
-            .begin_present(&Operation::HotResetInfo)
+            .begin(&Operation::HotResetInfo)
             .and_then(|_state| self.script.scope.clone().ok_or(Cause::Errno(Errno::NODEV)));
         scope.map_err(|cause| DeviceError::new(Operation::HotResetInfo, cause))
     }
@@ -394,7 +393,7 @@ impl Device for FakeDevice {
     fn hot_reset(&self, ownership: Ownership<'_>) -> Result<(), DeviceError> {
         self.reset_scope()?
             .proof(&ownership)
-            .and_then(|_proof| self.begin_present(&Operation::HotReset).map(drop))
+            .and_then(|_proof| self.begin_reset(&Operation::HotReset))
             .and_then(|()| self.carry_out_reset(self.script.hot_reset))
             .map_err(|cause| DeviceError::new(Operation::HotReset, cause))
     }

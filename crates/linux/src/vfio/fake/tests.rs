@@ -193,7 +193,7 @@ fn a_removed_function_answers_all_ones_or_errors() {
     let mut seen = [0; 2];
     device.read(BAR0, 0, &mut seen).unwrap();
     assert_eq!(seen, [0xff; 2]);
-    assert_eq!(device.reset().unwrap_err().errno(), Some(Errno::NODEV));
+    assert_eq!(device.reset().unwrap_err().errno(), Some(Errno::NOTTY));
 
     device.remove(Removal::Fails(Errno::IO));
     assert_eq!(config.read_u16(0).unwrap_err().errno(), Some(Errno::IO));
