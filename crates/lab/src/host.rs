@@ -7,8 +7,11 @@ use crate::emulator::Emulator;
 use crate::failure::Failure;
 use crate::line::{Line, LineSender};
 use crate::machine::Places;
+use crate::outside::Hardware;
 use crate::profile::Profile;
 use crate::wire::{Exit, Frame, Hello, Request};
+use std::fs::File;
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,13 +69,14 @@ pub struct Timeline {
 /// A running virtual host. Dropping it ends its emulator, unless it was started to stay.
 #[derive(Debug)]
 pub struct Host {
-    pub(crate) profile: Profile,
-    pub(crate) places: Places,
+    hardware: Hardware,
     pub(crate) emulator: Emulator,
     line: Mutex<Line>,
     timeline: Timeline,
-    /// Owns the folder of the run; none when the host stays.
-    pub(crate) folder: Option<tempfile::TempDir>,
+    /// Owns the folder of the run and its lock; none when the host stays.
+    pub(crate) folder: Option<(tempfile::TempDir, File)>,
+    /// Keeps other clients of a standing host off our port.
+    pub(crate) port_lock: Option<File>,
 }
 
 impl Host {
@@ -88,7 +92,9 @@ impl Host {
         let line = connect(&socket, &emulator, &places)?;
         let line = Mutex::new(line);
         let connected = begin.elapsed();
-        let mut host = Self { profile, places, emulator, line, timeline: Timeline::default(), folder: None };
+        let hardware = Hardware { profile, places };
+        let timeline = Timeline::default();
+        let mut host = Self { hardware, emulator, line, timeline, folder: None, port_lock: None };
         let hello = host.await_hello(&host.lock_line())?;
         let stages = hello.stages.into_iter().map(|(name, at)| (name, Duration::from_millis(at))).collect();
         host.timeline = Timeline { emulator: connected, ready: begin.elapsed(), stages };
@@ -97,7 +103,27 @@ impl Host {
 
     /// Returns the hardware it was started with.
     pub fn profile(&self) -> &Profile {
-        &self.profile
+        &self.hardware.profile
+    }
+
+    /// Returns its hardware, to act on it from outside.
+    pub fn hardware(&self) -> &Hardware {
+        &self.hardware
+    }
+
+    /// Writes what a graphics card shows on one of its heads as a PNG file; see [`Hardware::screenshot`].
+    pub fn screenshot(&self, card: &str, head: u32, file: &Path) -> Result<(), Failure> {
+        self.hardware.screenshot(card, head, file)
+    }
+
+    /// Presses keys on the keyboard of a card; see [`Hardware::key`].
+    pub fn key(&self, card: &str, chords: &str) -> Result<(), Failure> {
+        self.hardware.key(card, chords)
+    }
+
+    /// Pulls a card out of its slot without asking; see [`Hardware::pull`].
+    pub fn pull(&self, card: &str) -> Result<(), Failure> {
+        self.hardware.pull(card)
     }
 
     /// Returns when the stages of its start were reached.
@@ -126,7 +152,7 @@ impl Host {
         })
     }
 
-    /// Runs a command with its output handed on as it comes; input is sent through [`Host::sender`].
+    /// Runs a command with its output handed on as it comes.
     ///
     /// A request without an open input gets an empty one.
     pub fn stream(
@@ -135,48 +161,32 @@ impl Host {
         limit: Duration,
         sink: &mut dyn FnMut(Piece),
     ) -> Result<Exit, Failure> {
-        let mut line = self.lock_line();
-        let deadline = Instant::now().checked_add(limit);
+        self.begin(request)?.finish(limit, sink)
+    }
+
+    /// Starts a command; input and signals can be sent to it until it is over.
+    pub fn begin(&self, request: &Request) -> Result<Running<'_>, Failure> {
+        let line = self.lock_line();
         self.send(&line, &Frame::Run(request.clone()))?;
         if !request.open_input {
             self.send(&line, &Frame::InputEnd)?;
         }
-        let mut heard = Instant::now();
-        loop {
-            match line.receive(LOOK_EVERY) {
-                Ok(Frame::Output(bytes)) => sink(Piece::Output(&bytes)),
-                Ok(Frame::Error(bytes)) => sink(Piece::Error(&bytes)),
-                Ok(Frame::Exit(exit)) => return Ok(exit),
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => {
-                    self.check_life(heard)?;
-                    if deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                        // Kills the command and leaves the line ready for the next one.
-                        line.greet_again().map_err(Failure::setup("greet the host again"))?;
-                        self.await_hello(&line)?;
-                        return Err(Failure::TimedOut { limit, tail: console::tail(&self.places.console()) });
-                    }
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
-            }
-            heard = Instant::now();
-            if deadline.is_some_and(|deadline| heard > deadline) {
-                line.greet_again().map_err(Failure::setup("greet the host again"))?;
-                self.await_hello(&line)?;
-                return Err(Failure::TimedOut { limit, tail: console::tail(&self.places.console()) });
-            }
-        }
-    }
-
-    /// Returns a handle to send input and signals to the command that runs.
-    pub fn sender(&self) -> LineSender {
-        self.lock_line().sender().clone()
+        Ok(Running { host: self, line })
     }
 
     /// Returns everything the kernel wrote on its console so far.
     pub fn console_log(&self) -> String {
-        console::text(&self.places.console())
+        console::text(&self.hardware.places.console())
+    }
+
+    /// Returns the emulator's process number.
+    pub fn process(&self) -> u32 {
+        self.emulator.id()
+    }
+
+    /// Returns what the emulator said for itself so far.
+    pub fn emulator_log(&self) -> String {
+        console::text(&self.hardware.places.emulator_log())
     }
 
     /// Cuts the power: the emulator is killed, nothing is written back.
@@ -220,7 +230,10 @@ impl Host {
                     self.check_kernel()?;
                     if begin.elapsed() > BOOT_LIMIT {
                         let sign = format!("its init did not answer for {} s", BOOT_LIMIT.as_secs());
-                        return Err(Failure::Hang { sign, tail: console::tail(&self.places.console()) });
+                        return Err(Failure::Hang {
+                            sign,
+                            tail: console::tail(&self.hardware.places.console()),
+                        });
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.end()),
@@ -232,7 +245,7 @@ impl Host {
         self.check_kernel()?;
         if heard.elapsed() > SILENCE_LIMIT {
             let sign = format!("no sign of life for {} s", SILENCE_LIMIT.as_secs());
-            return Err(Failure::Hang { sign, tail: console::tail(&self.places.console()) });
+            return Err(Failure::Hang { sign, tail: console::tail(&self.hardware.places.console()) });
         }
         Ok(())
     }
@@ -244,7 +257,7 @@ impl Host {
         match console::judge(&self.console_log()) {
             Verdict::Stalled => Err(Failure::Hang {
                 sign: "its kernel reports a stall".to_owned(),
-                tail: console::tail(&self.places.console()),
+                tail: console::tail(&self.hardware.places.console()),
             }),
             // A panic ends the emulator in a moment: see there.
             Verdict::Panicked | Verdict::Sound => Ok(()),
@@ -253,7 +266,51 @@ impl Host {
 
     /// Explains why the emulator ended.
     fn end(&self) -> Failure {
-        explain_end(&self.emulator, &self.places)
+        explain_end(&self.emulator, &self.hardware.places)
+    }
+}
+
+/// A command that was started inside a host.
+#[derive(Debug)]
+pub struct Running<'a> {
+    host: &'a Host,
+    line: MutexGuard<'a, Line>,
+}
+
+impl Running<'_> {
+    /// Returns a handle to send input and signals to the command.
+    pub fn sender(&self) -> LineSender {
+        self.line.sender().clone()
+    }
+
+    /// Waits for the end, with the output handed on as it comes. After `limit` the command is killed.
+    pub fn finish(mut self, limit: Duration, sink: &mut dyn FnMut(Piece)) -> Result<Exit, Failure> {
+        let deadline = Instant::now().checked_add(limit);
+        let mut heard = Instant::now();
+        loop {
+            match self.line.receive(LOOK_EVERY) {
+                Ok(Frame::Exit(exit)) => return Ok(exit),
+                Ok(frame) => {
+                    heard = Instant::now();
+                    match frame {
+                        Frame::Output(bytes) => sink(Piece::Output(&bytes)),
+                        Frame::Error(bytes) => sink(Piece::Error(&bytes)),
+                        _ => {}
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.host.check_life(heard)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(self.host.end()),
+            }
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                // Kills the command and leaves the line ready for the next one.
+                self.line.greet_again().map_err(Failure::setup("greet the host again"))?;
+                self.host.await_hello(&self.line)?;
+                return Err(Failure::TimedOut {
+                    limit,
+                    tail: console::tail(&self.host.hardware.places.console()),
+                });
+            }
+        }
     }
 }
 
@@ -274,7 +331,7 @@ pub fn status_of(exit: &Exit) -> Result<i32, Failure> {
     }
 }
 
-fn connect(socket: &std::path::Path, emulator: &Emulator, places: &Places) -> Result<Line, Failure> {
+fn connect(socket: &Path, emulator: &Emulator, places: &Places) -> Result<Line, Failure> {
     let begin = Instant::now();
     loop {
         match Line::connect(socket) {
@@ -303,7 +360,7 @@ fn explain_end(emulator: &Emulator, places: &Places) -> Failure {
     match emulator.exit_status() {
         Some(status) if !status.success() => Failure::EmulatorDied {
             status: status.to_string(),
-            words: console::tail(&places.run.join("emulator.log")),
+            words: console::tail(&places.emulator_log()),
             tail,
         },
         _ => Failure::PoweredOff { tail },

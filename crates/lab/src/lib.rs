@@ -17,11 +17,15 @@ pub mod machine;
 pub mod outside;
 pub mod profile;
 pub mod qmp;
+pub mod requirements;
+pub mod scenario;
+pub mod standing;
 pub mod start;
 pub mod tool;
 pub mod wire;
 
 pub use failure::Failure;
 pub use host::{Host, Output, Piece};
+pub use outside::Hardware;
 pub use profile::Profile;
 pub use start::Lab;

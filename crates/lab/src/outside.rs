@@ -3,8 +3,8 @@
 //! The host knows nothing of it, as it knows nothing of a hand on the keyboard.
 
 use crate::failure::Failure;
-use crate::host::Host;
-use crate::profile::{Card, Part, Port};
+use crate::machine::Places;
+use crate::profile::{Card, Part, Port, Profile};
 use crate::qmp::Qmp;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,14 @@ const POWER_OFF: u32 = 1 << 10;
 /// Capabilities walked at most: as many as fit between the header and the end of the space.
 const CAPABILITY_LIMIT: usize = 48;
 
-impl Host {
+/// The hardware of a running host, seen from outside.
+#[derive(Debug, Clone)]
+pub struct Hardware {
+    pub(crate) profile: Profile,
+    pub(crate) places: Places,
+}
+
+impl Hardware {
     /// Writes what a graphics card shows on one of its heads as a PNG file.
     pub fn screenshot(&self, card: &str, head: u32, file: &Path) -> Result<(), Failure> {
         self.known_card(card)?;
@@ -174,16 +181,19 @@ fn root_bus_slot(list: &Value, id: &str) -> Option<u32> {
     device["slot"].as_u64().and_then(|slot| u32::try_from(slot).ok())
 }
 
-/// Switches a slot's power off through the port's own registers, which makes QEMU drop the card at once; the
-/// orderly way would ask the host first. The presence interrupt is enabled along the way: with an attention
-/// button the kernel leaves it off and would wait for a button that nobody presses.
+/// Takes a card out of its slot through the port's own registers: QEMU drops it at once when the slot's power goes,
+/// where its orderly way would ask the host first.
 fn drop_slot_power(control: &mut Qmp, slot: u32) -> Result<(), Failure> {
-    let capability = express_capability(control, slot)?;
-    let register = capability + SLOT_CONTROL;
-    let old = read_config(control, slot, register)? & 0xffff;
-    let new = old | POWER_OFF | POWER_INDICATOR_OFF | PRESENCE_CHANGE_ENABLE;
-    select_config(control, slot, register)?;
-    control.monitor(&format!("o/w {CONFIG_DATA:#x} {new:#x}"))?;
+    let register = express_capability(control, slot)? + SLOT_CONTROL;
+    let before = read_config(control, slot, register)? & 0xffff;
+    // The presence interrupt is enabled along the way: at a slot with an attention button the kernel leaves it
+    // off and would wait for a button that nobody presses.
+    let after = before | PRESENCE_CHANGE_ENABLE;
+    // Power comes back at once, because the kernel takes a slot without power for one it emptied itself.
+    for value in [after | POWER_OFF | POWER_INDICATOR_OFF, after] {
+        select_config(control, slot, register)?;
+        control.monitor(&format!("o/h {CONFIG_DATA:#x} {value:#x}"))?;
+    }
     Ok(())
 }
 
@@ -204,14 +214,14 @@ fn express_capability(control: &mut Qmp, slot: u32) -> Result<u8, Failure> {
 
 fn select_config(control: &mut Qmp, slot: u32, register: u8) -> Result<(), Failure> {
     let address = 0x8000_0000 | slot << 11 | u32::from(register & !3);
-    control.monitor(&format!("o/l {CONFIG_ADDRESS:#x} {address:#x}"))?;
+    control.monitor(&format!("o/w {CONFIG_ADDRESS:#x} {address:#x}"))?;
     Ok(())
 }
 
 fn read_config(control: &mut Qmp, slot: u32, register: u8) -> Result<u32, Failure> {
     select_config(control, slot, register)?;
-    // Prints "portl[0x0cfc] = 0x12345678".
-    let answer = control.monitor(&format!("i/l {CONFIG_DATA:#x}"))?;
+    // The monitor's words are those of gdb: w is 32 bits wide, h 16. Prints "portl[0x0cfc] = 0x12345678".
+    let answer = control.monitor(&format!("i/w {CONFIG_DATA:#x}"))?;
     let value = answer.rsplit("0x").next().and_then(|digits| u32::from_str_radix(digits.trim(), 16).ok());
     value.ok_or_else(|| Failure::Request(format!("the emulator's answer `{answer}` is no register value")))
 }

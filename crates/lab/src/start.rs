@@ -8,6 +8,7 @@ use crate::image::{Archive, Entry, Image};
 use crate::machine::{self, Clock, Places};
 use crate::profile::Profile;
 use crate::tool;
+use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,9 @@ use std::time::Instant;
 
 /// Names the folder our programs are taken from, instead of the one of the running program.
 pub const PROGRAMS_VARIABLE: &str = "ALLOD_LAB_PROGRAMS";
+/// Names the folders of runs, and the file in each that is locked while the run lasts.
+const RUN_PREFIX: &str = "run-";
+const RUN_LOCK: &str = "lock";
 /// The script of the initial RAM disk.
 const HOST_INIT: &str = include_str!("../image/host-init.sh");
 /// The first process of the host.
@@ -59,12 +63,14 @@ impl Lab {
         let image = Image::ready(progress)?;
         let root = cache::runtime_root();
         fs::create_dir_all(&root).map_err(Failure::setup(format!("create {}", root.display())))?;
+        sweep(&root);
         let folder = tempfile::Builder::new()
-            .prefix("run-")
+            .prefix(RUN_PREFIX)
             .tempdir_in(&root)
             .map_err(Failure::setup(format!("create a folder in {}", root.display())))?;
+        let lock = lock_run(folder.path()).map_err(Failure::setup("lock the folder of the run"))?;
         let mut host = self.start(&image, folder.path(), Lifetime::Tied)?;
-        host.folder = Some(folder);
+        host.folder = Some((folder, lock));
         Ok(host)
     }
 
@@ -89,7 +95,7 @@ impl Lab {
                 .map_err(Failure::setup(format!("make the drive {}", path.display())))?;
         }
         let arguments = machine::arguments(&self.profile, &places, self.clock);
-        let emulator = Emulator::start(image, &arguments, &run.join("emulator.log"), lifetime)
+        let emulator = Emulator::start(image, &arguments, &places.emulator_log(), lifetime)
             .map_err(Failure::setup("start the emulator"))?;
         Host::greet(self.profile.clone(), places, emulator, 0, begin)
     }
@@ -109,6 +115,28 @@ pub fn programs_folder() -> Result<PathBuf, Failure> {
             program.display()
         ))
     })
+}
+
+/// Marks the folder of a run as in use for as long as the file is open.
+fn lock_run(folder: &Path) -> io::Result<File> {
+    let file = File::create(folder.join(RUN_LOCK))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// Removes what runs that were killed left behind.
+fn sweep(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(RUN_PREFIX) {
+            continue;
+        }
+        let folder = entry.path();
+        // One without a lock file is just being made.
+        let Ok(lock) = File::open(folder.join(RUN_LOCK)) else { continue };
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_dir_all(&folder);
+        }
+    }
 }
 
 /// Writes the image's RAM disk with our init behind it.

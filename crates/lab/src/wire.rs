@@ -34,6 +34,8 @@ pub enum Frame {
     InputEnd,
     /// To init: send a signal to the command's process group.
     Signal(i32),
+    /// To init: the terminal has another size, columns and rows.
+    Resize(u16, u16),
     /// From init: bytes of standard output (or of the terminal).
     Output(Vec<u8>),
     /// From init: bytes of standard error.
@@ -108,6 +110,7 @@ impl Frame {
             Self::Error(bytes) => (8, bytes.clone()),
             Self::Exit(exit) => (9, json(exit)),
             Self::Beat => (10, Vec::new()),
+            Self::Resize(columns, rows) => (11, [columns.to_le_bytes(), rows.to_le_bytes()].concat()),
         };
         debug_assert!(payload.len() <= PAYLOAD_LIMIT, "frames are cut by whoever makes them");
         let mut bytes = vec![kind];
@@ -129,6 +132,10 @@ impl Frame {
             8 => Self::Error(payload.to_vec()),
             9 => Self::Exit(serde_json::from_slice(payload).map_err(|_| bad())?),
             10 => Self::Beat,
+            11 => match *payload {
+                [a, b, c, d] => Self::Resize(u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])),
+                _ => return Err(bad()),
+            },
             _ => return Err(WireError::Kind(kind)),
         })
     }
@@ -209,6 +216,7 @@ mod tests {
             Frame::Input(vec![0; PAYLOAD_LIMIT]),
             Frame::InputEnd,
             Frame::Signal(-1),
+            Frame::Resize(80, 513),
             Frame::Output(b"out".to_vec()),
             Frame::Error(Vec::new()),
             Frame::Exit(Exit::NotStarted("no such file".into())),

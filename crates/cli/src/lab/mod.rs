@@ -1,7 +1,16 @@
 //! `allod lab`: the virtual host. One file per verb below.
 
 mod build;
+mod down;
+mod key;
+mod profiles;
+mod pull;
 mod run;
+mod screenshot;
+mod shell;
+mod start;
+mod streams;
+mod up;
 
 use clap::Subcommand;
 use lab::Failure;
@@ -22,15 +31,15 @@ const NOT_STARTED: u8 = 127;
 const EXIT_STATUS_HELP: &str = "\
 Exit status:
   the command's own (128 and the number of the signal that ended it), or
-    2  the command line of `allod lab` itself is wrong
-  120  the lab could not be set up: no image, no such profile, a tool is missing
+    2  the request makes no sense: unknown option, profile, card or host
+  120  the lab could not be set up: no image, a tool is missing
   121  the emulator died
   122  the host's kernel panicked
   123  the emulated host hung, twice when it was started for the command
   124  the command took longer than --timeout
   125  the host powered off or rebooted before the command was over
   127  the command could not be started inside the host
-The kernel's console is kept in a file; its end is shown with each of 121 to 125.";
+The kernel's console goes to a file, not to the terminal; its end is shown with each of 121 to 125.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -42,14 +51,43 @@ pub(crate) struct Arguments {
 enum Verb {
     /// Build the lab image, if the cache has none.
     Build(build::Arguments),
+    /// List the hosts there are to start, with their cards.
+    Profiles(profiles::Arguments),
     /// Boot a host, run a command in it, end the host.
     Run(run::Arguments),
+    /// Boot a host that stays up.
+    Up(up::Arguments),
+    /// Open a shell, or run a command, in the host that is up.
+    Shell(shell::Arguments),
+    /// End the host that is up.
+    Down(down::Arguments),
+    /// Write what a graphics card of the host that is up shows as a PNG file.
+    Screenshot(screenshot::Arguments),
+    /// Press keys on a keyboard of the host that is up.
+    Key(key::Arguments),
+    /// Pull a card out of the host that is up, without asking it first.
+    Pull(pull::Arguments),
+}
+
+/// Names the standing host a verb acts on.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostName {
+    /// Which host that is up, when there are several.
+    #[arg(long, value_name = "NAME", default_value = lab::standing::DEFAULT_NAME)]
+    host: String,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let result = match &arguments.verb {
         Verb::Build(arguments) => build::run(arguments),
+        Verb::Profiles(arguments) => profiles::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
+        Verb::Up(arguments) => up::run(arguments),
+        Verb::Shell(arguments) => shell::run(arguments),
+        Verb::Down(arguments) => down::run(arguments),
+        Verb::Screenshot(arguments) => screenshot::run(arguments),
+        Verb::Key(arguments) => key::run(arguments),
+        Verb::Pull(arguments) => pull::run(arguments),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("allod lab: {failure}");
@@ -60,7 +98,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 /// Returns the exit status that stands for a failure of the lab.
 fn status_of(failure: &Failure) -> u8 {
     match failure {
-        Failure::Request(_) => USAGE,
+        Failure::Request(_) | Failure::Profile(_) => USAGE,
         Failure::EmulatorDied { .. } => EMULATOR_DIED,
         Failure::Panic { .. } => PANICKED,
         Failure::Hang { .. } => HUNG,

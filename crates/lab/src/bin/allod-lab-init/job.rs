@@ -30,6 +30,7 @@ pub(crate) struct Job {
     group: Pid,
     input: Option<Queue<Vec<u8>>>,
     over: Arc<AtomicBool>,
+    terminal: Option<File>,
 }
 
 impl Job {
@@ -61,6 +62,13 @@ impl Job {
         }
     }
 
+    /// Tells the command's terminal its new size.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        if let Some(terminal) = &self.terminal {
+            let _ = tcsetwinsize(terminal, size(columns, rows));
+        }
+    }
+
     fn on_pipes(request: &Request, sender: Sender) -> io::Result<Self> {
         let mut command = prepare(request, &[])?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -82,7 +90,7 @@ impl Job {
         let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&main)?;
         unlockpt(&main)?;
-        tcsetwinsize(&main, Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 })?;
+        tcsetwinsize(&main, size(columns, rows))?;
         let name = ptsname(&main, Vec::new())?;
         let end = OpenOptions::new().read(true).write(true).open(Path::new(&*name.to_string_lossy()))?;
         // setsid makes the terminal the controlling one, which needs a step between fork and exec.
@@ -95,8 +103,11 @@ impl Job {
         let input = Some(feed(main.try_clone()?));
         let (done, all_done) = mpsc::channel();
         let over = Arc::new(AtomicBool::new(false));
+        let terminal = Some(main.try_clone()?);
         forward(main, sender.clone(), Frame::Output, over.clone(), done);
-        Ok(Self::supervise(child, input, sender, over, all_done))
+        let mut job = Self::supervise(child, input, sender, over, all_done);
+        job.terminal = terminal;
+        Ok(job)
     }
 
     /// Waits for the end in a thread of its own and reports it.
@@ -108,7 +119,7 @@ impl Job {
         all_done: Receiver<()>,
     ) -> Self {
         let group = Pid::from_child(&child);
-        let job = Self { group, input, over: over.clone() };
+        let job = Self { group, input, over: over.clone(), terminal: None };
         thread::spawn(move || {
             let status = child.wait();
             // Ends at once when both streams are closed: then the channel has no sender left.
@@ -182,6 +193,10 @@ fn forward(
             let _ = done.send(());
         }
     });
+}
+
+fn size(columns: u16, rows: u16) -> Winsize {
+    Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 fn exit_of(status: io::Result<ExitStatus>) -> Exit {

@@ -107,6 +107,12 @@ fn act(frame: Frame, sender: &Sender, job: &mut Option<Job>) -> io::Result<()> {
             }
             Ok(())
         }
+        Frame::Resize(columns, rows) => {
+            if let Some(job) = job {
+                job.resize(columns, rows);
+            }
+            Ok(())
+        }
         Frame::Hello(_) | Frame::Output(_) | Frame::Error(_) | Frame::Exit(_) | Frame::Beat => Ok(()),
     }
 }
