@@ -5,6 +5,13 @@ use std::ops::Range;
 /// The largest low RAM: the 32-bit PCI window starts where it ends at the latest.
 pub const LOW_RAM_LIMIT: u64 = 0x8000_0000;
 
+/// The last KiB of conventional memory, which a BIOS keeps for itself: kernels and tools look for it by the pointer in the
+/// BIOS data area, and take a missing one for a fault.
+pub const EXTENDED_BIOS_DATA: Range<u64> = 0x9_fc00..0xa_0000;
+
+/// Where the BIOS data area names the segment of [`EXTENDED_BIOS_DATA`].
+pub const EXTENDED_BIOS_DATA_POINTER: u64 = 0x40e;
+
 /// Legacy VGA memory. No RAM here: with a primary display it belongs to the card, else nobody answers.
 pub const VGA_HOLE: Range<u64> = 0xa_0000..0xc_0000;
 
@@ -60,10 +67,12 @@ pub fn memory_map(size: u64, ecam: Range<u64>) -> Vec<(Range<u64>, MemoryKind)> 
     for block in ram_blocks(size) {
         // From the VGA hole to the first megabyte: option ROMs and BIOS, even without one.
         let start = if block.start == VGA_HOLE.end { HIGH_MEMORY } else { block.start };
-        if start < block.end {
-            map.push((start..block.end, MemoryKind::Ram));
+        let end = if block.end == VGA_HOLE.start { EXTENDED_BIOS_DATA.start } else { block.end };
+        if start < end {
+            map.push((start..end, MemoryKind::Ram));
         }
     }
+    map.push((EXTENDED_BIOS_DATA, MemoryKind::Reserved));
     map.push((BIOS_AREA, MemoryKind::Reserved));
     map.push((ecam, MemoryKind::Reserved));
     map.push((KVM_PRIVATE..KVM_PRIVATE + 0x4000, MemoryKind::Reserved));
@@ -73,7 +82,7 @@ pub fn memory_map(size: u64, ecam: Range<u64>) -> Vec<(Range<u64>, MemoryKind)> 
 
 #[cfg(test)]
 mod tests {
-    use super::{ABOVE_4G, BIOS_AREA, ECAM, MemoryKind, memory_map, ram_blocks};
+    use super::{ABOVE_4G, BIOS_AREA, ECAM, EXTENDED_BIOS_DATA, MemoryKind, memory_map, ram_blocks};
 
     #[test]
     fn ram_leaves_the_holes_free() {
@@ -93,6 +102,8 @@ mod tests {
         for pair in map.windows(2) {
             assert!(pair[0].0.end <= pair[1].0.start, "{pair:x?}");
         }
-        assert!(map.contains(&(BIOS_AREA, MemoryKind::Reserved)));
+        for reserved in [BIOS_AREA, EXTENDED_BIOS_DATA] {
+            assert!(map.contains(&(reserved, MemoryKind::Reserved)));
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use linux::kvm::StartState;
 use linux::memory::{GuestAddress, GuestBytes, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::layout::{LOW_RAM_LIMIT, MemoryKind};
+use crate::layout::{EXTENDED_BIOS_DATA, EXTENDED_BIOS_DATA_POINTER, LOW_RAM_LIMIT, MemoryKind};
 
 /// The files and text to start from.
 #[derive(Debug)]
@@ -109,6 +109,8 @@ pub fn load(ram: &GuestMemory, kernel: &mut Kernel, facts: &Facts<'_>) -> Result
     if command_line.len() > COMMAND_LINE_LIMIT || command_line.contains(&0) {
         return Err(LoadError::CommandLineTooLong { len: command_line.len(), limit: COMMAND_LINE_LIMIT });
     }
+    let segment = (EXTENDED_BIOS_DATA.start >> 4) as u16;
+    write(ram, EXTENDED_BIOS_DATA_POINTER, &segment.to_le_bytes(), "BIOS data area")?;
     write(ram, COMMAND_LINE, &[command_line, &[0]].concat(), "command line")?;
 
     let registers = match format(&mut kernel.image)? {
