@@ -8,16 +8,20 @@ mod outcome;
 
 use crate::process::{cargo, follow, run as run_command};
 use crate::report::{Findings, Report};
-use crate::workspace::Workspace;
+use crate::workspace::{Crate, Workspace};
 use crate::{check, setup};
 use anyhow::{Result, bail};
 use clap::Args;
+use lab::scenario::REQUIRED_VARIABLE;
 use lab::start::PROGRAMS_VARIABLE;
 use outcome::Outcome;
 use std::process::Command;
 
 /// What marks an integration test as a scenario of the lab.
 const SCENARIO: &str = "lab_";
+
+/// The integration test that has the lab's own runner.
+const LAB_RUNNER: &str = "scenarios";
 
 /// Which tests to run.
 #[derive(Args)]
@@ -61,26 +65,45 @@ fn announce(unit: bool, scenarios: usize) {
     );
 }
 
-/// The names of all integration tests: scenarios and others.
-fn targets(workspace: &Workspace) -> (Vec<String>, Vec<String>) {
-    let names = workspace.crates.iter().flat_map(|krate| krate.tests.iter().cloned());
-    names.partition(|name| name.starts_with(SCENARIO))
+/// An integration test: the crate it is in and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    package: String,
+    name: String,
+}
+
+impl Target {
+    fn is_scenario(&self) -> bool {
+        self.name.starts_with(SCENARIO) || self.name == LAB_RUNNER
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.name.strip_prefix(SCENARIO) == Some(name)
+    }
+}
+
+/// All integration tests: scenarios and others.
+fn targets(workspace: &Workspace) -> (Vec<Target>, Vec<Target>) {
+    let of_crate = |krate: &Crate| {
+        let package = krate.name.clone();
+        krate.tests.clone().into_iter().map(move |name| Target { package: package.clone(), name })
+    };
+    workspace.crates.iter().flat_map(of_crate).partition(Target::is_scenario)
 }
 
 /// Those of `scenarios` that `name` asks for: all where it asks for none.
-fn chosen(scenarios: &[String], name: Option<&str>) -> Result<Vec<String>> {
+fn chosen(scenarios: &[Target], name: Option<&str>) -> Result<Vec<Target>> {
     let Some(name) = name else { return Ok(scenarios.to_vec()) };
-    let wanted =
-        |scenario: &&String| scenario.trim_start_matches(SCENARIO) == name.trim_start_matches(SCENARIO);
-    let found: Vec<String> = scenarios.iter().filter(wanted).cloned().collect();
+    let found: Vec<Target> = scenarios.iter().filter(|scenario| scenario.is_called(name)).cloned().collect();
     if found.is_empty() {
-        bail!("there is no scenario `{name}`; there are: {}", scenarios.join(", "));
+        let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+        bail!("there is no scenario `{name}`; there are: {}", names.join(", "));
     }
     Ok(found)
 }
 
-fn unit_tests(others: &[String], report: &mut Report) {
-    let named = others.iter().flat_map(|name| ["--test", name]);
+fn unit_tests(others: &[Target], report: &mut Report) {
+    let named = others.iter().flat_map(|target| ["--test", &target.name]);
     let arguments: Vec<&str> = ["--workspace", "--lib", "--bins"].into_iter().chain(named).collect();
     let built = report.phase("build tests", || {
         run_command(cargo(&["test", "--no-run"]).args(&arguments))?;
@@ -104,18 +127,19 @@ pub(crate) fn build_release(report: &mut Report) -> bool {
     })
 }
 
-fn run_scenarios(scenarios: &[String], ready: bool, workspace: &Workspace, report: &mut Report) {
+fn run_scenarios(scenarios: &[Target], ready: bool, workspace: &Workspace, report: &mut Report) {
     let programs = workspace.target.join("release");
     let built = build_release(report);
-    for scenario in scenarios {
-        report.phase(scenario, || match (ready, built) {
+    for Target { package, name } in scenarios {
+        report.phase(&format!("{package} {name}"), || match (ready, built) {
             (false, _) => Ok(Findings::skipped("the lab was not set up, see above")),
             (_, false) => Ok(Findings::skipped("the release binaries were not built, see above")),
             _ => {
-                let mut test = cargo(&["test", "--test", scenario]);
-                // The lab takes the programs that it brings in from here, not from beside the test.
-                test.env(PROGRAMS_VARIABLE, &programs).args(["--", "--test-threads=1", "--nocapture"]);
-                follow_tests(&mut test)
+                let mut test = cargo(&["test", "--package", package, "--test", name]);
+                // The lab takes the programs that it brings in from here, not from beside the test; and what it is
+                // missing now, after the set-up, is a failure.
+                test.env(PROGRAMS_VARIABLE, &programs).env(REQUIRED_VARIABLE, "1");
+                follow_tests(test.args(["--", "--test-threads=1", "--nocapture"]))
             }
         });
     }
@@ -134,11 +158,14 @@ mod tests {
 
     #[test]
     fn a_scenario_is_found_by_either_name() {
-        let scenarios = ["lab_boot", "lab_reset"].map(str::to_owned);
+        let target = |name: &str| Target { package: "vmm".into(), name: name.into() };
+        let scenarios = ["lab_boot", "lab_reset", "scenarios"].map(target);
+        let rows = [("boot", "lab_boot"), ("lab_reset", "lab_reset"), ("scenarios", "scenarios")];
+        for (name, expected) in rows {
+            assert_eq!(chosen(&scenarios, Some(name)).unwrap(), [target(expected)]);
+        }
         assert_eq!(chosen(&scenarios, None).unwrap(), scenarios);
-        assert_eq!(chosen(&scenarios, Some("boot")).unwrap(), ["lab_boot"]);
-        assert_eq!(chosen(&scenarios, Some("lab_reset")).unwrap(), ["lab_reset"]);
         let refusal = chosen(&scenarios, Some("boo")).unwrap_err().to_string();
-        assert_eq!(refusal, "there is no scenario `boo`; there are: lab_boot, lab_reset");
+        assert_eq!(refusal, "there is no scenario `boo`; there are: lab_boot, lab_reset, scenarios");
     }
 }

@@ -1,39 +1,57 @@
-//! The Debian packages that the tests and the lab need, and their installation.
+//! The Debian packages that this machine needs, and their installation.
 //!
-//! Not here: packages that go into the lab's image; the lab has its own list. `setup` calls this.
+//! What the lab needs is the lab's list. Not here: packages that go into the lab's image. `setup` calls this.
 
 use crate::process::{capture, run, works};
 use anyhow::{Result, bail};
-use std::collections::BTreeSet;
+use lab::{requirements, tool};
+use std::path::Path;
 use std::process::Command;
 
-/// Each package and what needs it.
-const NEEDED: &[(&str, &str)] = &[
-    ("acpica-tools", "iasl checks the ACPI tables that a machine is given"),
-    ("ca-certificates", "mirrors that are reached by TLS"),
-    ("debian-archive-keyring", "the lab's packages are checked against Debian's keys"),
-    ("e2fsprogs", "mke2fs packs the lab's image without mounting anything"),
-    ("mmdebstrap", "makes the lab's Debian system"),
-    ("uidmap", "lets mmdebstrap work without root"),
-    ("xz-utils", "kernels and modules are compressed"),
-    ("zstd", "kernels and modules are compressed"),
+/// A Debian package, what it is for, and a way to see whether it is there: by what it brings, so that a system which has
+/// that from elsewhere is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Need {
+    package: &'static str,
+    purpose: &'static str,
+    brings: Brings,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brings {
+    Program(&'static str),
+    File(&'static str),
+}
+
+/// What is needed besides what the lab itself asks for.
+const ALSO: &[Need] = &[
+    Need {
+        package: "acpica-tools",
+        purpose: "iasl checks the ACPI tables that a machine is given",
+        brings: Brings::Program("iasl"),
+    },
+    Need {
+        package: "debian-archive-keyring",
+        purpose: "the lab's packages are checked against Debian's keys",
+        brings: Brings::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+    },
 ];
 
 /// Installs what is missing after saying so; says so too when nothing is.
 pub(super) fn install(dry_run: bool) -> Result<()> {
-    let missing = missing(&installed()?);
+    let missing = missing(&needs(), is_here);
     if missing.is_empty() {
-        eprintln!("    all {} Debian packages are here: nothing to install", NEEDED.len());
+        eprintln!("    every program that is needed is here: nothing to install");
         return Ok(());
     }
     eprintln!("    missing Debian packages, to be installed with apt-get:");
-    for (package, reason) in &missing {
-        eprintln!("      {package:<22}  {reason}");
+    for Need { package, purpose, .. } in &missing {
+        eprintln!("      {package:<22}  {purpose}");
     }
     if dry_run {
         return Ok(());
     }
-    let names: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    let names: Vec<&str> = missing.iter().map(|need| need.package).collect();
     let rights = Rights::find(&names)?;
     // A fresh machine has no package lists, an old one has stale ones: both show before or while installing.
     let known = works(rights.apt_get(&["install", "--simulate"]).args(&names));
@@ -53,6 +71,13 @@ enum Rights {
 
 impl Rights {
     fn find(names: &[&str]) -> Result<Rights> {
+        if !tool::is_installed("apt-get") {
+            bail!(
+                "this is not a Debian-like system (there is no apt-get): install what your system has for {} by hand, \
+                 or run this on Debian 12 or newer",
+                names.join(", ")
+            );
+        }
         let (_, user) = capture(Command::new("id").arg("-u"))?;
         Rights::choose(user.trim() == "0", works(Command::new("sudo").arg("--version")), names)
     }
@@ -83,36 +108,29 @@ impl Rights {
     }
 }
 
-/// The names of all packages that dpkg has installed.
-fn installed() -> Result<BTreeSet<String>> {
-    let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"]);
-    match capture(&mut query) {
-        Ok((status, listing)) if status.success() => Ok(parse(&listing)),
-        _ => {
-            let names: Vec<&str> = NEEDED.iter().map(|(package, _)| *package).collect();
-            bail!(
-                "this is not a Debian-like system (no working dpkg-query): install the equivalents of {} by hand, \
-                 or run this on Debian 12 or newer",
-                names.join(", ")
-            )
-        }
+/// Everything that is needed on this machine.
+fn needs() -> Vec<Need> {
+    let of_lab = requirements::ALL.iter().map(|requirement| Need {
+        package: requirement.package,
+        purpose: requirement.purpose,
+        brings: Brings::Program(requirement.program),
+    });
+    ALSO.iter().copied().chain(of_lab).collect()
+}
+
+fn is_here(brings: Brings) -> bool {
+    match brings {
+        Brings::Program(name) => tool::is_installed(name),
+        Brings::File(path) => Path::new(path).exists(),
     }
 }
 
-fn parse(listing: &str) -> BTreeSet<String> {
-    // The second letter of the status is what the package is now: i is installed, c is configuration files only.
-    let here = |line: &str| line.as_bytes().get(1) == Some(&b'i');
-    listing
-        .lines()
-        .filter(|line| here(line))
-        .filter_map(|line| line.split_whitespace().nth(1))
-        .map(str::to_owned)
-        .collect()
-}
-
-fn missing(installed: &BTreeSet<String>) -> Vec<(&'static str, &'static str)> {
-    NEEDED.iter().copied().filter(|(package, _)| !installed.contains(*package)).collect()
+/// Those of `needs` that are not here, each package once.
+fn missing(needs: &[Need], is_here: impl Fn(Brings) -> bool) -> Vec<Need> {
+    let mut missing: Vec<Need> = needs.iter().copied().filter(|need| !is_here(need.brings)).collect();
+    missing.sort_by_key(|need| need.package);
+    missing.dedup_by_key(|need| need.package);
+    missing
 }
 
 #[cfg(test)]
@@ -120,20 +138,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_installed_packages_count() {
-        let listing = "ii  bash\nrc  mmdebstrap\nun  zstd\niU  half\nhi  held\n";
-        let found = parse(listing);
-        assert_eq!(found, ["bash", "held"].map(str::to_owned).into());
-    }
-
-    #[test]
-    fn what_is_missing_is_named_and_nothing_else() {
-        let all: BTreeSet<String> = NEEDED.iter().map(|(package, _)| (*package).to_owned()).collect();
-        assert_eq!(missing(&all), []);
-        let mut most = all.clone();
-        most.remove("mmdebstrap");
-        assert_eq!(missing(&most).iter().map(|(package, _)| *package).collect::<Vec<_>>(), ["mmdebstrap"]);
-        assert_eq!(missing(&BTreeSet::new()).len(), NEEDED.len());
+    fn what_is_missing_is_named_once_and_nothing_else() {
+        let need = |package, program| Need { package, purpose: "", brings: Brings::Program(program) };
+        let needs = [need("b", "b1"), need("a", "a1"), need("b", "b2")];
+        let rows: [(&[&str], &[&str]); 4] = [
+            (&["a1", "b1", "b2"], &[]),
+            (&["b1", "b2"], &["a"]),
+            (&["a1", "b1"], &["b"]),
+            (&[], &["a", "b"]),
+        ];
+        for (here, expected) in rows {
+            let is_here = |brings| matches!(brings, Brings::Program(name) if here.contains(&name));
+            let found: Vec<&str> = missing(&needs, is_here).iter().map(|need| need.package).collect();
+            assert_eq!(found, expected, "{here:?}");
+        }
     }
 
     #[test]

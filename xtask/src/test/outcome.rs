@@ -1,7 +1,8 @@
 //! What a run of cargo's tests came to, read from the lines that it prints.
 //!
 //! A test that could not do its work prints `SKIPPED: ` and what was missing, and returns: the runner counts it as
-//! passed, this does not. Not here: running anything. `test` calls this.
+//! passed, this does not. The lab's own runner says the same in its own lines. Not here: running anything. `test` calls
+//! this.
 
 use crate::report::{Findings, Tally};
 
@@ -14,6 +15,8 @@ pub(super) struct Outcome {
     tests: Tally,
     failures: Vec<String>,
     skips: Vec<String>,
+    /// Skips that the runner has counted as such.
+    counted_skips: Vec<String>,
     runs: usize,
     list: List,
     /// The last list of failed tests; the first one holds their output, the second their names.
@@ -33,13 +36,17 @@ enum List {
 impl Outcome {
     /// Takes one line of output; tells whether it is worth showing.
     pub(super) fn take(&mut self, line: &str) -> bool {
-        if let Some(tally) = result_line(line) {
+        if let Some(tally) = result_line(line).or_else(|| lab_result_line(line)) {
             self.tests.add(tally);
             self.runs += 1;
             self.list = List::None;
             self.failures.append(&mut self.listed);
         } else if let Some((_, reason)) = line.split_once(SKIPPED) {
             self.skips.push(reason.to_owned());
+        } else if let Some(skip) = line.strip_prefix("SKIPPED ") {
+            self.counted_skips.push(skip.to_owned());
+        } else if let Some(failure) = line.strip_prefix("FAILED  ") {
+            self.failures.push(failure.to_owned());
         }
         let item = line.strip_prefix("    ");
         match (self.list, line, item) {
@@ -67,18 +74,28 @@ impl Outcome {
         if self.runs == 0 && problems.is_empty() {
             problems.push("no test was run".into());
         }
-        Findings { tests: Some(tests), problems, skips: self.skips }
+        Findings { tests: Some(tests), problems, skips: [self.skips, self.counted_skips].concat() }
     }
 }
 
 /// The counts in a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; ...`.
 fn result_line(line: &str) -> Option<Tally> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    tally(counts.split("; "), " ignored")
+}
+
+/// The counts in a line such as `scenarios: 5 passed, 0 failed, 1 skipped; ...`.
+fn lab_result_line(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("scenarios: ")?.split(';').next()?;
+    tally(counts.split(", "), " skipped")
+}
+
+fn tally<'a>(parts: impl Iterator<Item = &'a str> + Clone, skipped: &str) -> Option<Tally> {
     let count = |word: &str| {
-        let found = counts.split("; ").find_map(|part| part.strip_suffix(word));
+        let found = parts.clone().find_map(|part| part.strip_suffix(word));
         found.and_then(|number| number.trim().parse().ok())
     };
-    Some(Tally { passed: count(" passed")?, failed: count(" failed")?, skipped: count(" ignored")? })
+    Some(Tally { passed: count(" passed")?, failed: count(" failed")?, skipped: count(skipped)? })
 }
 
 #[cfg(test)]
@@ -125,6 +142,20 @@ mod tests {
     fn a_skip_is_not_a_pass() {
         check(&["test a ... SKIPPED: no /dev/kvm", "ok", OK], true, (4, 0, 2), &[]);
         check(&["SKIPPED: no /dev/kvm", "SKIPPED: no iasl", OK], true, (3, 0, 3), &[]);
+    }
+
+    #[test]
+    fn the_labs_runner_is_understood_too() {
+        let said = [
+            "passed  a (1.0 s)",
+            "SKIPPED b: no lab image",
+            "FAILED  c (2.0 s): it was red",
+            "",
+            "scenarios: 1 passed, 1 failed, 1 skipped; hung emulators forgiven: 0",
+            "    SKIPPED b",
+            "    FAILED  c",
+        ];
+        check(&said, false, (1, 1, 1), &["c (2.0 s): it was red"]);
     }
 
     #[test]
