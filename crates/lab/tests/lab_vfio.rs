@@ -275,6 +275,8 @@ impl Bench {
         let told = &self.probe(&function)[0]["edu"];
         let facts = ["alive", "interrupt"].map(|fact| &told[fact]);
         assert_eq!(facts, [true, true], "{told}");
+        // The pin fires, is quiet while masked, fires again while held, is quiet once served, and fires anew.
+        assert_eq!(told["pin"], serde_json::json!([true, false, true, false, true]), "{told}");
         let dma = &told["dma"];
         for (fact, holds) in [
             ("inside_works", true),

@@ -26,6 +26,7 @@ const FACTORIAL: u64 = 0x08;
 const STATUS: u64 = 0x20;
 const STATUS_INTERRUPT: u32 = 0x80;
 const INTERRUPT_STATUS: u64 = 0x24;
+const INTERRUPT_RAISE: u64 = 0x60;
 const INTERRUPT_ACKNOWLEDGE: u64 = 0x64;
 const DMA_SOURCE: u64 = 0x80;
 const DMA_DESTINATION: u64 = 0x88;
@@ -45,6 +46,9 @@ const TRANSFER: usize = 1024;
 /// The engine waits 100 ms before it moves anything.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Long enough for an interrupt that must not come.
+const QUIET: Duration = Duration::from_millis(200);
+
 struct Edu {
     registers: RamBlock,
     interrupt: OwnedFd,
@@ -61,15 +65,11 @@ impl Edu {
 
     /// Waits for the interrupt and acknowledges it.
     fn served(&self) -> Outcome<bool> {
-        let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
-            if signals(&self.interrupt) > 0 {
-                self.write(INTERRUPT_ACKNOWLEDGE, self.read(INTERRUPT_STATUS)?)?;
-                return Ok(true);
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        let arrived = arrives(&self.interrupt, PATIENCE);
+        if arrived {
+            self.write(INTERRUPT_ACKNOWLEDGE, self.read(INTERRUPT_STATUS)?)?;
         }
-        Ok(false)
+        Ok(arrived)
     }
 
     fn transfer(&self, source: u64, destination: u64, direction: u64) -> Outcome<bool> {
@@ -103,8 +103,33 @@ pub(crate) fn exercise(device: &KernelDevice, space: &dyn AddressSpace) -> Outco
     edu.write(STATUS, 0)?;
     let dma = dma(&edu, space)?;
     device.set_irqs(IrqIndex::Msi, IrqAction::Disable)?;
+    let pin = pin(device, &edu)?;
     Config(device).change_command(command::BUS_MASTER, 0)?;
-    Ok(json!({ "alive": alive, "interrupt": message, "factorial": factorial, "dma": dma }))
+    Ok(json!({ "alive": alive, "interrupt": message, "factorial": factorial, "dma": dma, "pin": pin }))
+}
+
+/// Holds the pin down and lets it be unmasked by an eventfd, as a guest's end of interrupt does.
+fn pin(device: &KernelDevice, edu: &Edu) -> Outcome<Value> {
+    let unmask = event_fd()?;
+    let set = |action: IrqAction<'_>| device.set_irqs(IrqIndex::Intx, action);
+    set(IrqAction::Signal { start: 0, fds: &[Some(edu.interrupt.as_fd())] })?;
+    set(IrqAction::UnmaskOn(Some(unmask.as_fd())))?;
+    let end_of_interrupt = || rustix::io::write(&unmask, &1_u64.to_ne_bytes());
+
+    edu.write(INTERRUPT_RAISE, 1)?;
+    let first = arrives(&edu.interrupt, PATIENCE);
+    edu.write(INTERRUPT_RAISE, 2)?;
+    let while_masked = arrives(&edu.interrupt, QUIET);
+    end_of_interrupt()?;
+    let still_held = arrives(&edu.interrupt, PATIENCE);
+    edu.write(INTERRUPT_ACKNOWLEDGE, 3)?;
+    end_of_interrupt()?;
+    let after_acknowledge = arrives(&edu.interrupt, QUIET);
+    edu.write(INTERRUPT_RAISE, 1)?;
+    let next = arrives(&edu.interrupt, PATIENCE);
+    edu.write(INTERRUPT_ACKNOWLEDGE, 1)?;
+    set(IrqAction::Disable)?;
+    Ok(json!([first, while_masked, still_held, after_acknowledge, next]))
 }
 
 fn dma(edu: &Edu, space: &dyn AddressSpace) -> Outcome<Value> {
@@ -152,6 +177,17 @@ fn dma(edu: &Edu, space: &dyn AddressSpace) -> Outcome<Value> {
         "cut_refused": cut,
         "second_unmap_refused": twice,
     }))
+}
+
+fn arrives(interrupt: &OwnedFd, limit: Duration) -> bool {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
+        if signals(interrupt) > 0 {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
 }
 
 fn block(mapping: Arc<Mapping>, len: usize) -> Outcome<RamBlock> {

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use rustix::mm::{self, MapFlags, ProtFlags};
 
+/// Sizes of large pages that the kernel maps device memory by, largest first.
+const DEVICE_PAGES: [usize; 2] = [1 << 30, 2 << 20];
+
 /// A mapping could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("map {len} bytes of {what}")]
@@ -63,6 +66,32 @@ impl Mapping {
     /// Maps `len` bytes of `file` from `offset`, shared, readable only.
     pub fn file_read_only(file: impl AsFd, offset: u64, len: usize) -> Result<Self, MapError> {
         Self::shared(file, offset, len, ProtFlags::READ)
+    }
+
+    /// Maps `len` bytes of a device's `file` from `offset`, shared, at an address that lies to its large pages as the
+    /// offset does: only then can the kernel map device memory by large pages, for this process and for a guest.
+    pub fn device(file: impl AsFd, offset: u64, len: usize, writable: bool) -> Result<Self, MapError> {
+        let fail = |errno| MapError { len, what: "device memory", errno };
+        let access = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let Some(align) = DEVICE_PAGES.into_iter().find(|size| len >= *size) else {
+            return Self::shared(file, offset, len, access);
+        };
+        let mapped = len.checked_add(align).ok_or_else(|| fail(rustix::io::Errno::INVAL))?;
+        let reserve = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice aliases nothing.
+        let base = unsafe { mm::mmap_anonymous(std::ptr::null_mut(), mapped, ProtFlags::empty(), reserve) }
+            .map_err(fail)?
+            .addr();
+        // From here on dropping gives the reservation back, whatever happens.
+        let mut mapping = Self { base, mapped, start: base, len };
+        let within = (offset % align as u64) as usize;
+        mapping.start = base + (within + align - base % align) % align;
+        let fixed = MapFlags::SHARED | MapFlags::FIXED;
+        // SAFETY: start lies less than `align` above base, so the place is inside the reservation just made, which
+        // nobody else knows; device memory is reached by volatile accesses only.
+        unsafe { mm::mmap(mapping.start as *mut _, len, access, fixed, file.as_fd(), offset) }
+            .map_err(fail)?;
+        Ok(mapping)
     }
 
     fn shared(file: impl AsFd, offset: u64, len: usize, access: ProtFlags) -> Result<Self, MapError> {
@@ -139,6 +168,22 @@ mod tests {
     fn anonymous_memory_starts_at_its_alignment() {
         let mapping = Mapping::anonymous(0x3000, 0x20_0000).unwrap();
         assert_eq!((mapping.address() % 0x20_0000, mapping.len()), (0, 0x3000));
+    }
+
+    #[test]
+    fn device_memory_lies_to_large_pages_as_its_offset_does() {
+        let file = rustix::fs::memfd_create("device", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 4 << 30).unwrap();
+        for (offset, len, align) in [
+            (0, 0x1000, 0x1000),
+            (0x3000, 4 << 20, 2 << 20),
+            (2 << 20, 2 << 20, 2 << 20),
+            (3 << 20, 1 << 30, 1 << 30),
+        ] {
+            let mapping = Mapping::device(&file, offset, len, true).unwrap();
+            assert_eq!(mapping.address() % align, offset as usize % align, "{offset:#x}+{len:#x}");
+            assert!(mapping.base <= mapping.start && mapping.start + len <= mapping.base + mapping.mapped);
+        }
     }
 
     #[test]

@@ -108,12 +108,8 @@ impl Device for KernelDevice {
         let info = self.cached_region(region)?;
         let len = mapped_len(info, area).ok_or_else(|| fail(Cause::NotMappable))?;
         let place = info.file_offset.checked_add(area.offset).ok_or_else(|| fail(Cause::NotMappable))?;
-        let mapping = if info.writable {
-            Mapping::file(&self.file, place, len)
-        } else {
-            Mapping::file_read_only(&self.file, place, len)
-        };
-        mapping.map_err(|error| fail(Cause::Errno(error.errno)))
+        Mapping::device(&self.file, place, len, info.writable)
+            .map_err(|error| fail(Cause::Errno(error.errno)))
     }
 
     fn irq(&self, irq: IrqIndex) -> Result<IrqInfo, DeviceError> {
