@@ -12,6 +12,9 @@ use spec::seat_file::SeatFile;
 /// The driver that lets a function be given to a machine.
 pub(crate) const ASSIGNMENT_DRIVER: &str = "vfio-pci";
 
+/// The most bridges above a function: each needs a bus number of its own, and a domain has 256.
+const MAX_DEPTH: usize = 256;
+
 /// The inputs of one plan.
 pub(crate) struct Ground<'a> {
     pub(crate) inventory: &'a HostInventory,
@@ -48,8 +51,8 @@ impl<'a> Ground<'a> {
     pub(crate) fn behind(&self, bridge: PciAddress) -> Vec<&'a Function> {
         let below = |function: &&Function| {
             let mut above = function.parent;
-            // A document from outside may name a loop of parents: no walk is longer than there are functions.
-            for _ in 0..self.by_address.len() {
+            // A document from outside may name a loop of parents.
+            for _ in 0..MAX_DEPTH {
                 match above {
                     Some(address) if address == bridge => return true,
                     Some(address) => above = self.function(address).and_then(|function| function.parent),

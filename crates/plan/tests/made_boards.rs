@@ -99,6 +99,10 @@ fn a_server_gives_each_of_its_cards_and_makes_virtual_functions() {
             ),
             // The only display with outputs: the others only compute.
             ("device = [{ vendor = \"aspeed\" }]", "no: only-console@03:00.0"),
+            (
+                "virtual-function = [{ of.interface = \"eno1\" }, { of.interface = \"eno1\" }]",
+                "no: virtual-functions-short@04:00.0 virtual-functions-short@04:00.0",
+            ),
             ("memory.node = 2", "no: node-unknown"),
         ]
         .map(|(wish, expected)| (wish, expected)),

@@ -58,7 +58,8 @@ fn seats_get_whole_cores_and_the_host_keeps_its_first() {
 
 #[test]
 fn seats_run_near_their_devices() {
-    let server = server_four_gpus();
+    let mut server = server_four_gpus();
+    server.function("5e:00.0").numa_node = Some(0);
     let near = "size = \"4GiB\"";
     for (file, expected, node, far) in [
         (seat("a", "count = 2", near, "device = [{ address = \"19:00.0\" }]"), "1,65x2", Some(0), false),
@@ -70,6 +71,13 @@ fn seats_run_near_their_devices() {
             false,
         ),
         (seat("a", "pin = [33]", near, ""), "33x1", Some(1), false),
+        // The display card counts more than what stands before it in the file.
+        (
+            seat("a", "count = 2", near, "device = [{ address = \"5e:00.0\" }, { address = \"99:00.0\" }]"),
+            "32,96x2",
+            Some(1),
+            false,
+        ),
         // More than node 1 has: the rest is far.
         (seat("a", "count = 80", near, "device = [{ address = \"99:00.0\" }]"), "32,96,33,97", Some(1), true),
     ] {

@@ -136,6 +136,8 @@ pub(crate) fn server_four_gpus() -> Board {
     board.hold("5e:00.0", HoldStrength::Note, HoldKind::NetworkUp { interface: "ens1f0".to_owned() });
     board.bridge(None, "00:1e.0", 3, FunctionKind::RootPort);
     board.add(Some("00:1e.0"), "04:00.0", 62, ("8086", "1521"), (0x02_0000, FunctionKind::Endpoint, "igb"));
+    board.function("04:00.0").sriov =
+        Some(SrIov::Physical { total: 1, functions: Vec::new(), drivers_autoprobe: None });
     only_route(&mut board, "04:00.0", "eno1");
     let login = HoldKind::Login { interface: "eno1".to_owned(), peer: "10.0.0.7".to_owned() };
     board.hold("04:00.0", HoldStrength::Critical, login);
