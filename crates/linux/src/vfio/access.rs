@@ -26,7 +26,7 @@ pub struct Access {
 #[derive(Debug)]
 enum Files {
     Groups { space: Arc<Type1>, groups: Vec<Group>, members: Vec<(PciAddress, u32)> },
-    Cdevs { iommufd: Iommufd, space: Arc<Ioas>, devices: Vec<InheritedCdev>, waiting: Waiting },
+    Cdevs { iommufd: Iommufd, space: Arc<Ioas>, devices: Vec<PciAddress>, waiting: Waiting },
 }
 
 /// The files of devices that are not open yet, in the order of the devices.
@@ -53,13 +53,6 @@ pub enum Inherited {
         /// The file of each function.
         devices: Vec<(PciAddress, OwnedFd)>,
     },
-}
-
-/// A function opened by its own file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InheritedCdev {
-    /// Its address.
-    pub address: PciAddress,
 }
 
 /// The functions could not be had.
@@ -161,9 +154,7 @@ impl Access {
                 };
                 let (devices, waiting) = devices
                     .into_iter()
-                    .map(|(address, file)| {
-                        (InheritedCdev { address }, Some(Cdev::from_fd(address.to_string(), file)))
-                    })
+                    .map(|(address, file)| (address, Some(Cdev::from_fd(address.to_string(), file))))
                     .unzip();
                 Files::Cdevs { iommufd, space: Arc::new(space), devices, waiting: Mutex::new(waiting) }
             }
@@ -189,8 +180,7 @@ impl Access {
                 groups.iter().find(|group| group.id() == *id).ok_or_else(unknown)?.open_device(address)
             }
             Files::Cdevs { iommufd, space, devices, waiting } => {
-                let index =
-                    devices.iter().position(|device| device.address == address).ok_or_else(unknown)?;
+                let index = devices.iter().position(|device| *device == address).ok_or_else(unknown)?;
                 // The lock is gone before the call that takes long.
                 let cdev = {
                     let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);

@@ -23,7 +23,7 @@ mod kvm;
 mod rom;
 mod vectors;
 
-pub use access::{Access, AccessError, Inherited, InheritedCdev};
+pub use access::{Access, AccessError, Inherited};
 pub use cdev::{Cdev, attach};
 pub use error::{Cause, DeviceError, Operation};
 pub use group::{Group, GroupStatus};
@@ -34,7 +34,7 @@ pub use kernel_device::KernelDevice;
 pub use kvm::{KvmFileError, add_to_kvm, remove_from_kvm};
 pub use rom::{MAX_ROM_BYTES, Rom, RomContent, read_rom, rom_bar_size};
 pub use rustix::io::Errno;
-pub use vectors::{MessageVectors, Step};
+pub use vectors::MessageVectors;
 
 use crate::memory::Mapping;
 

@@ -23,7 +23,7 @@ pub struct MessageVectors {
 
 /// A request to the kernel that a change of vectors needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+enum Step {
     /// Disable the kind of interrupt.
     Disable,
     /// Name the eventfds, or their absence, of vectors `start..end`.
