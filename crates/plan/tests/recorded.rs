@@ -16,9 +16,7 @@ fn check(recorded: &str, rows: &[(&str, &str)]) {
         let file =
             SeatFile::parse("seats.toml", &format!("{SEAT}{wish}\n")).map_err(|errors| errors.to_string());
         let answer = plan::plan(&inventory, &file.unwrap(), &[], &[]);
-        if told(&answer) != *expected {
-            eprintln!("{wish}\n  {}", told(&answer));
-        }
+        assert_eq!(told(&answer), *expected, "{wish}\n{answer:#?}");
     }
 }
 
