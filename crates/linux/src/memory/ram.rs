@@ -50,7 +50,7 @@ pub enum AllocateRamError {
         blocks: Vec<Range<u64>>,
     },
     /// The kernel refused.
-    #[error("{operation} for {len} bytes of guest RAM on {pages:?} pages")]
+    #[error("{operation} for {len} bytes of guest RAM{}", pages.advice())]
     Kernel {
         /// What was tried.
         operation: &'static str,
@@ -85,6 +85,19 @@ pub struct GuestRam {
 }
 
 impl PageKind {
+    /// What helps when there are too few of them.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Small | Self::Transparent => "",
+            Self::Huge2M => {
+                "; it needs that much in free 2 MiB huge pages: see HugePages_Free in /proc/meminfo, and reserve more with `echo N > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages`"
+            }
+            Self::Huge1G => {
+                "; it needs that much in free 1 GiB huge pages: reserve them on the kernel command line with `hugepagesz=1G hugepages=N`, or with `echo N > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages`"
+            }
+        }
+    }
+
     fn size(self) -> usize {
         match self {
             Self::Small => 4 << 10,
