@@ -5,6 +5,8 @@ use std::path::Path;
 
 /// Lines shown of a console's end.
 const TAIL_LINES: usize = 40;
+/// Lines shown from before the first sign of trouble.
+const LINES_BEFORE: usize = 5;
 /// Printed once by a kernel that gives up.
 const PANIC: &str = "Kernel panic - not syncing";
 /// Printed by a kernel whose processors or timers stand still; under emulation the sign of a lost interrupt.
@@ -26,11 +28,18 @@ pub fn text(log: &Path) -> String {
     plain(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()))
 }
 
-/// Returns the last lines of a log.
+/// Returns the lines of a log that tell most: from shortly before the first sign of trouble, else the last ones.
 pub fn tail(log: &Path) -> String {
-    let text = text(log);
+    telling_lines(&text(log))
+}
+
+fn telling_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let last = lines.len().saturating_sub(TAIL_LINES);
+    // What follows a panic is a long trace; how it came to it stands before.
+    let sign = lines.iter().position(|line| judge(line) != Verdict::Sound);
+    let start = sign.map_or(last, |sign| last.min(sign.saturating_sub(LINES_BEFORE)));
+    lines[start..].iter().take(TAIL_LINES).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// Judges a log.
@@ -65,7 +74,27 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Verdict, judge, plain};
+    use super::{TAIL_LINES, Verdict, judge, plain, telling_lines};
+
+    #[test]
+    fn the_cause_is_shown_however_long_the_trace_behind_it() {
+        let log = |before: usize, sign: &str, after: usize| {
+            format!("{}{sign}\n{}", "early\n".repeat(before), "trace\n".repeat(after))
+        };
+        let rows = [
+            (log(100, "Kernel panic - not syncing: x", 100), 5, TAIL_LINES - 6),
+            (log(2, "Kernel panic - not syncing: x", 3), 2, 3),
+            (log(100, "all is well", 10), TAIL_LINES - 11, 10),
+        ];
+        for (text, early, trace) in rows {
+            let shown = telling_lines(&text);
+            assert_eq!(
+                (shown.matches("early").count(), shown.matches("trace").count()),
+                (early, trace),
+                "{shown}"
+            );
+        }
+    }
 
     #[test]
     fn a_dead_and_a_stuck_kernel_are_told_from_a_sound_one() {

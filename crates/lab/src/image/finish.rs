@@ -45,7 +45,7 @@ pub(super) fn host_initrd(tree: &Path, release: &str, recipe: &Recipe, out: &Pat
     archive.add_folders(&["proc", "sys", "dev", "modules", "image", "layer", "new"]);
     let mut order = String::new();
     for file in Dependencies::read(tree, release)?.load_order(&recipe.initrd_modules) {
-        let name = file.rsplit('/').next().unwrap_or(&file).to_owned();
+        let name = modules::file_name(&file).to_owned();
         archive.add(
             format!("modules/{name}"),
             Entry::File(read(&modules::folder(tree, release).join(&file))?, 0o644),
@@ -100,17 +100,21 @@ fn guest_files(tree: &Path, release: &str, recipe: &Recipe) -> Result<(), ImageE
     let mut archive = Archive::new();
     let root = format!("lib/modules/{release}");
     archive.add_folders(&["lib", "lib/modules", &root]);
-    let order = Dependencies::read(tree, release)?.load_order(&recipe.guest_modules);
-    let mut index = String::new();
-    for file in &order {
-        let name = file.rsplit('/').next().unwrap_or(file);
-        archive.add(
-            format!("{root}/{name}"),
-            Entry::File(read(&modules::folder(tree, release).join(file))?, 0o644),
-        );
-        index.push_str(&format!("{name}\n"));
+    let dependencies = Dependencies::read(tree, release)?;
+    let chosen = dependencies.load_order(&recipe.guest_modules);
+    for file in &chosen {
+        let module = read(&modules::folder(tree, release).join(file))?;
+        archive.add(format!("{root}/{}", modules::file_name(file)), Entry::File(module, 0o644));
     }
-    archive.add(format!("{root}/order"), Entry::File(index.into_bytes(), 0o644));
+    let aliases = modules::folder(tree, release).join("modules.alias");
+    let aliases = String::from_utf8_lossy(&read(&aliases)?).into_owned();
+    let index = [
+        ("modules.dep", dependencies.flat_index(&chosen)),
+        ("modules.alias", modules::aliases_of(&aliases, &chosen)),
+    ];
+    for (name, text) in index {
+        archive.add(format!("{root}/{name}"), Entry::File(text.into_bytes(), 0o644));
+    }
     write(&boot.join("guest-modules"), &archive.to_bytes())
 }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Changes whenever the builder makes something else of the same recipe.
-const BUILDER_VERSION: u32 = 2;
+const BUILDER_VERSION: u32 = 3;
 /// Room left in the root file system beyond its contents, in percent.
 const ROOT_HEADROOM_PERCENT: u64 = 25;
 

@@ -51,6 +51,28 @@ impl Dependencies {
         }
         order
     }
+
+    /// Returns a `modules.dep` of the chosen modules, all lying in one folder.
+    pub(super) fn flat_index(&self, chosen: &[String]) -> String {
+        let line = |file: &String| {
+            let needs = self.needs.get(file).into_iter().flatten();
+            let needs: String = needs.map(|need| format!(" {}", file_name(need))).collect();
+            format!("{}:{needs}\n", file_name(file))
+        };
+        chosen.iter().map(line).collect()
+    }
+}
+
+/// Returns the lines of a `modules.alias` that belong to the chosen modules.
+pub(super) fn aliases_of(text: &str, chosen: &[String]) -> String {
+    let names: BTreeSet<String> = chosen.iter().map(|file| module_name(file)).collect();
+    let lines = text.lines().filter(|line| line.rsplit(' ').next().is_some_and(|name| names.contains(name)));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Returns the file name of a module's path.
+pub(super) fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Returns the folder that `modules.dep` and its paths are relative to.
@@ -100,13 +122,13 @@ fn index(tree: &Path, release: &str) -> Result<(), ImageError> {
 }
 
 fn module_name(path: &str) -> String {
-    let file = path.rsplit('/').next().unwrap_or(path);
+    let file = file_name(path);
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Dependencies, without_signature};
+    use super::{Dependencies, aliases_of, without_signature};
 
     #[test]
     fn only_a_whole_signature_is_cut_off() {
@@ -125,6 +147,15 @@ mod tests {
     const DEP: &str = "kernel/a/top.ko.xz: kernel/a/mid-dle.ko.xz kernel/a/base.ko.xz\n\
                        kernel/a/mid-dle.ko.xz: kernel/a/base.ko.xz\n\
                        kernel/a/base.ko.xz:\n";
+
+    #[test]
+    fn the_index_of_a_few_modules_names_no_folders_and_no_others() {
+        let dependencies = Dependencies::parse(DEP);
+        let chosen = dependencies.load_order(&["mid_dle".to_owned()]);
+        assert_eq!(dependencies.flat_index(&chosen), "base.ko.xz:\nmid-dle.ko.xz: base.ko.xz\n");
+        let aliases = "# head\nalias pci:v1 mid_dle\nalias pci:v2 top\n";
+        assert_eq!(aliases_of(aliases, &chosen), "alias pci:v1 mid_dle\n");
+    }
 
     #[test]
     fn modules_come_after_what_they_need_and_only_once() {

@@ -2,9 +2,10 @@
 
 use lab::scenario::{Boot, Check, Scenario};
 use lab::{Failure, Host};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-pub(crate) const SCENARIOS: [Scenario; 11] = [
+pub(crate) const SCENARIOS: [Scenario; 15] = [
     shared("host_has_kvm_vfio_and_groups", "plain", host_has_kvm_vfio_and_groups),
     shared("exit_status_and_streams_are_passed_on", "plain", exit_status_and_streams_are_passed_on),
     shared("command_that_cannot_start_is_no_exit_status", "plain", command_that_cannot_start),
@@ -12,6 +13,16 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
     to_the_end("kernel_panic_is_told_from_a_failure", "plain", kernel_panic_is_told_from_a_failure),
     to_the_end("power_off_inside_is_told_from_a_failure", "plain", power_off_is_told_from_a_failure),
     to_the_end("power_cut_ends_the_emulator", "plain", power_cut_ends_the_emulator),
+    Scenario {
+        name: "killed_starter_leaves_no_emulator_behind",
+        profile: "plain",
+        programs: &["allod"],
+        boot: Boot::Shared,
+        check: Check::Inside(killed_starter_leaves_no_emulator),
+    },
+    shared("programs_are_in_the_path", "plain", programs_are_in_the_path),
+    shared("small_guest_reaches_user_space_and_loads_modules", "plain", small_guest_reaches_user_space),
+    shared("nested_ovmf_does_not_kill_the_emulator", "plain", nested_ovmf_does_not_kill_the_emulator),
     shared("cards_are_held_by_their_native_drivers", "cards", cards_are_held_by_their_native_drivers),
     shared("keys_reach_the_keyboard_of_their_screen", "cards", keys_reach_the_keyboard),
     to_the_end("pulled_card_is_gone_at_once", "cards", pulled_card_is_gone_at_once),
@@ -94,6 +105,75 @@ fn power_cut_ends_the_emulator(host: Host) -> Result<(), Failure> {
     host.power_cut();
     let left = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     assert!(left.is_empty() || left.contains(") Z "), "the emulator is still there: {left}");
+    Ok(())
+}
+
+fn killed_starter_leaves_no_emulator(_: &Host) -> Result<(), Failure> {
+    let setup = |cause| Failure::Setup { operation: "start another host".to_owned(), cause };
+    let allod = lab::start::programs_folder()?.join("allod");
+    let share = tempfile::tempdir().map_err(setup)?;
+    let mut starter = Command::new(allod)
+        .args(["lab", "run", "--profile", "plain", "--share"])
+        .arg(share.path())
+        .arg("touch /share/alive; sleep 1000")
+        .spawn()
+        .map_err(setup)?;
+    let begin = Instant::now();
+    while !share.path().join("alive").exists() && begin.elapsed() < Duration::from_secs(120) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let marked = share.path().to_string_lossy().into_owned();
+    assert!(processes_with(&marked) >= 2, "the starter and its emulator run");
+    starter.kill().and_then(|()| starter.wait()).map_err(setup)?;
+    let begin = Instant::now();
+    while processes_with(&marked) > 0 && begin.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(processes_with(&marked), 0, "an emulator outlived its starter");
+    Ok(())
+}
+
+/// Counts the processes with a word in their command line.
+fn processes_with(word: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(word)).count()
+}
+
+fn programs_are_in_the_path(host: &Host) -> Result<(), Failure> {
+    let output = host.run("command -v allod-lab-init fwts iasl qemu-system-x86_64 nvme")?;
+    assert_eq!(output.stdout.lines().count(), 5, "{output:?}");
+    assert!(host.run("fwts --version && iasl -v")?.is_success());
+    Ok(())
+}
+
+/// A guest under the QEMU inside, in the given words, with its console as output.
+fn guest(words: &str) -> String {
+    format!(
+        "timeout 100 qemu-system-x86_64 -accel kvm -cpu host -m 512 -nodefaults -display none -no-reboot {words}"
+    )
+}
+
+fn small_guest_reaches_user_space(host: &Host) -> Result<(), Failure> {
+    let script = guest(
+        "-serial stdio -kernel /boot/vmlinux -initrd /tmp/initrd -device virtio-rng-pci -append 'console=ttyS0 quiet'",
+    );
+    let prepare = "cd /tmp && echo 'modprobe virtio_rng; cat /sys/class/misc/hw_random/rng_current; exit 3' > script && \
+                   echo script | cpio -o -H newc > script.cpio && \
+                   cat /boot/guest-initrd /boot/guest-modules script.cpio > initrd &&";
+    let output = host.run(&format!("{prepare} {script} </dev/null"))?;
+    for expected in ["GUEST user space reached", "virtio_rng.0", "GUEST script ended with 3"] {
+        assert!(output.stdout.contains(expected), "no `{expected}` in {output:?}");
+    }
+    Ok(())
+}
+
+fn nested_ovmf_does_not_kill_the_emulator(host: &Host) -> Result<(), Failure> {
+    let firmware = "-M q35 -serial file:/tmp/serial -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd";
+    let wait = "for i in $(seq 90); do sleep 1; grep -aq 'Shell>' /tmp/serial && break; done; kill %1; grep -ac 'Shell>' /tmp/serial";
+    let output = host.run(&format!("set -m; {} & {wait}", guest(firmware)))?;
+    assert!(output.is_success(), "OVMF did not reach its shell: {output:?}");
+    assert!(host.emulator_log().contains("nested write of CR8"), "the emulator's flaw was not met");
     Ok(())
 }
 
