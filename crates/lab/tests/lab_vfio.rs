@@ -141,8 +141,12 @@ fn a_pulled_card_answers_all_ones_where_the_kernel_keeps_no_copy() {
     let waited = bench.waited();
     assert!(waited["gone_us"].is_u64(), "{waited}");
     assert_eq!((&waited["class"], &waited["ids"]), (&"ffffffff".into(), &"10d38086".into()), "{waited}");
-    let reset = "reset the function: Inappropriate ioctl for device (os error 25)";
-    assert_eq!(waited["reset"]["error"], reset, "{waited}");
+    // Before the host has heard of it no reset works; then it waits with the function locked.
+    let reset = waited["reset"]["error"].as_str().unwrap_or_default();
+    assert!(
+        ["Inappropriate ioctl", "temporarily unavailable"].iter().any(|said| reset.contains(said)),
+        "{waited}"
+    );
 }
 
 #[test]
