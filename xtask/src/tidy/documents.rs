@@ -172,6 +172,20 @@ mod tests {
     }
 
     #[test]
+    fn every_example_of_a_seat_file_can_be_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples");
+        let examples: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let text = std::fs::read_to_string(&example).unwrap();
+            if let Err(errors) = spec::seat_file::SeatFile::parse(&example.to_string_lossy(), &text) {
+                panic!("{errors}");
+            }
+        }
+    }
+
+    #[test]
     fn a_link_is_read_from_the_file_it_stands_in() {
         let files =
             [file("docs/a.md", "[b](b.md) [r](../README.md)"), file("docs/b.md", ""), file("README.md", "")];
