@@ -1,6 +1,7 @@
 //! The process of the outer QEMU: started from the image's own tree, tied to whoever started it, ended by handle.
 
 use crate::image::Image;
+use crate::process;
 use crate::tool;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -91,6 +92,14 @@ impl Emulator {
         let mut polled = [PollFd::new(&self.handle, PollFlags::IN)];
         // An interrupted wait counts as not ended: the caller asks again.
         poll(&mut polled, Some(&timeout)).is_ok_and(|count| count > 0)
+    }
+
+    /// Returns the processor time it has used: a measure of work that a busy machine distorts less than wall time.
+    pub fn processor_time(&self) -> Duration {
+        let fields = process::stat(self.id()).unwrap_or_default();
+        let ticks = |field: usize| fields.get(field).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let ticks: u64 = ticks(process::USER_TIME) + ticks(process::SYSTEM_TIME);
+        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
     }
 
     /// Returns how it ended, when it was ours and has.

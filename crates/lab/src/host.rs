@@ -62,6 +62,8 @@ pub struct Timeline {
     pub emulator: Duration,
     /// Wall time from the start to init's answer.
     pub ready: Duration,
+    /// Processor time the emulator used until then.
+    pub processor: Duration,
     /// Stages inside, with the kernel's uptime at each.
     pub stages: Vec<(String, Duration)>,
 }
@@ -97,7 +99,8 @@ impl Host {
         let mut host = Self { hardware, emulator, line, timeline, folder: None, port_lock: None };
         let hello = host.await_hello(&host.lock_line())?;
         let stages = hello.stages.into_iter().map(|(name, at)| (name, Duration::from_millis(at))).collect();
-        host.timeline = Timeline { emulator: connected, ready: begin.elapsed(), stages };
+        let processor = host.emulator.processor_time();
+        host.timeline = Timeline { emulator: connected, ready: begin.elapsed(), processor, stages };
         Ok(host)
     }
 

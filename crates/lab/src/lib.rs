@@ -15,6 +15,7 @@ pub mod image;
 pub mod line;
 pub mod machine;
 pub mod outside;
+mod process;
 pub mod profile;
 pub mod qmp;
 pub mod requirements;

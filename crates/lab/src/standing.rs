@@ -10,6 +10,7 @@ use crate::host::Host;
 use crate::image::Image;
 use crate::machine::Places;
 use crate::outside::Hardware;
+use crate::process;
 use crate::profile::Profile;
 use crate::start::Lab;
 use crate::wire::PORT_COUNT;
@@ -23,9 +24,6 @@ use std::time::Instant;
 pub const DEFAULT_NAME: &str = "lab";
 
 const STATE_FILE: &str = "state.json";
-/// Field of `/proc/PID/stat` behind the name that holds the start time (proc_pid_stat(5), field 22).
-const START_TIME_FIELD: usize = 19;
-
 /// What is written down about a standing host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Standing {
@@ -52,7 +50,7 @@ impl Lab {
         fs::create_dir_all(&folder).map_err(Failure::setup(format!("create {}", folder.display())))?;
         let host = self.start(&image, &folder, Lifetime::Detached)?;
         let pid = host.emulator.id();
-        let start_time = start_time(pid).unwrap_or_default();
+        let start_time = process::start_time(pid).unwrap_or_default();
         let state = Standing { pid, start_time, profile: host.profile().clone() };
         let text = serde_json::to_string_pretty(&state).unwrap_or_default();
         let path = folder.join(STATE_FILE);
@@ -126,17 +124,7 @@ fn read_state(folder: &Path) -> Option<Standing> {
 }
 
 fn is_running(state: &Standing) -> bool {
-    start_time(state.pid) == Some(state.start_time)
-}
-
-/// Returns when a process started; none if there is no such process.
-fn start_time(pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything; the fields count from behind it.
-    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    // A dead process that nobody collected has a start time too.
-    (*fields.first()? != "Z").then_some(())?;
-    fields.get(START_TIME_FIELD)?.parse().ok()
+    process::start_time(state.pid) == Some(state.start_time)
 }
 
 /// Takes the first port that no other client holds; the lock ends with the client.

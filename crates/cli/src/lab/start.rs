@@ -46,5 +46,6 @@ pub(super) fn print_timeline(timeline: &Timeline) {
     for (stage, at) in &timeline.stages {
         progress(&format!("{:6.2} s  by the host's clock: {stage}", at.as_secs_f32()));
     }
+    progress(&format!("{:6.2} s  processor time until the host was ready", timeline.processor.as_secs_f32()));
     progress(&format!("{:6.2} s  wall time until the host was ready", timeline.ready.as_secs_f32()));
 }

@@ -21,10 +21,14 @@ use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Changes whenever the builder makes something else of the same recipe.
 const BUILDER_VERSION: u32 = 3;
+/// Touched at each use of an image.
+const USED_FILE: &str = "used";
+/// An image unused for this long goes when another is built.
+const KEEP_UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Room left in the root file system beyond its contents, in percent.
 const ROOT_HEADROOM_PERCENT: u64 = 25;
 
@@ -78,6 +82,7 @@ impl Image {
     pub fn ready(progress: &dyn Fn(&str)) -> Result<Self, ImageError> {
         let image = Self::expected();
         if image.is_complete() {
+            image.note_use();
             return Ok(image);
         }
         let root = cache::image_root();
@@ -87,6 +92,8 @@ impl Image {
             return Ok(image);
         }
         image.build(&root, progress)?;
+        image.note_use();
+        prune(&root, SystemTime::now(), progress);
         Ok(image)
     }
 
@@ -129,6 +136,12 @@ impl Image {
     /// Returns the unpacked folder the outer QEMU runs from.
     pub fn emulator_tree(&self) -> PathBuf {
         self.dir.join("emulator")
+    }
+
+    /// Leaves the time of the last use for [`prune`].
+    fn note_use(&self) {
+        // At worst the image is built anew some day.
+        let _ = File::create(self.dir.join(USED_FILE));
     }
 
     fn build(&self, root: &Path, progress: &dyn Fn(&str)) -> Result<(), ImageError> {
@@ -177,6 +190,17 @@ pub fn key() -> String {
     hash.update(recipe::TEXT);
     hash.update(finish::SCRIPTS);
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes images that nobody used for a while: every change of the recipe leaves one behind.
+fn prune(root: &Path, now: SystemTime, progress: &dyn Fn(&str)) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let used = fs::metadata(entry.path().join(USED_FILE)).and_then(|file| file.modified());
+        let age = used.ok().and_then(|used| now.duration_since(used).ok());
+        if age.is_some_and(|age| age > KEEP_UNUSED) && fs::remove_dir_all(entry.path()).is_ok() {
+            progress(&format!("removed an image unused for long: {}", entry.path().display()));
+        }
+    }
 }
 
 fn lock(root: &Path, progress: &dyn Fn(&str)) -> Result<File, ImageError> {
