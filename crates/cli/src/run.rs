@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use seat::launch::{self, Request};
+use seat::launch::{self, Disk, Request};
 use seat::terminal::RawTerminal;
 use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec};
 
@@ -39,6 +39,12 @@ pub(crate) struct Arguments {
     /// Number of virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
+    /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
+    #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
+    disk: Vec<Disk>,
+    /// Leave the entropy device (virtio-rng) out
+    #[arg(long)]
+    no_rng: bool,
     /// The name shown in messages
     #[arg(long, default_value = "machine")]
     name: String,
@@ -103,6 +109,18 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
     Ok(report)
 }
 
+/// Reads `FILE` or `FILE,ro`.
+fn disk(text: &str) -> Result<Disk, String> {
+    let (path, read_only) = match text.strip_suffix(",ro") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    if path.is_empty() {
+        return Err("a disk needs a file".to_owned());
+    }
+    Ok(Disk { path: path.into(), read_only })
+}
+
 fn request(arguments: &Arguments, escape: bool) -> Request {
     Request {
         name: arguments.name.clone(),
@@ -121,8 +139,28 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         kernel: arguments.kernel.clone(),
         initrd: arguments.initrd.clone(),
         command_line: arguments.cmdline.clone(),
+        rng: !arguments.no_rng,
+        disks: arguments.disk.clone(),
         control: arguments.control.clone(),
         escape,
         end_on_reset: arguments.no_reboot,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk;
+
+    #[test]
+    fn a_disk_is_a_file_and_how_it_may_be_used() {
+        for (text, path, read_only) in
+            [("a.img", "a.img", false), ("a.img,ro", "a.img", true), ("a,b", "a,b", false)]
+        {
+            let disk = disk(text).unwrap();
+            assert_eq!((disk.path.to_str(), disk.read_only), (Some(path), read_only));
+        }
+        for empty in ["", ",ro"] {
+            disk(empty).unwrap_err();
+        }
     }
 }

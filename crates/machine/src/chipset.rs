@@ -2,9 +2,12 @@
 //!
 //! Built anew for each life of the machine. Not here: vCPUs, memory, and the functions plugged into PCI slots.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use linux::kvm::Vm;
+use linux::memory::GuestRam;
 use pci::{
     Change, Ecam, EcamUnfit, FunctionId, HostBridge, HostBridgePreset, Lpc, LpcPreset, Occupied, Place,
     SharedFunction,
@@ -20,9 +23,11 @@ use crate::board::rtc::{self, Rtc};
 use crate::board::serial::Serial;
 use crate::bus::{Bus, Effect, RangeTaken};
 use crate::config_ports::{self, ConfigPorts};
+use crate::endpoints::{EndpointError, Endpoints, Plugged, Sockets};
 use crate::events::Events;
 use crate::firmware::acpi::board::{Board, HOST_BRIDGE_DEVICE, LPC_DEVICE, SCI_GSI};
-use crate::interrupt::KvmLine;
+use crate::interrupt::{InterruptLine, KvmLine};
+use crate::messages::{Lines, MessageError, Messages, SharedLine};
 use crate::pci_host::PciHost;
 use crate::time::MachineClock;
 
@@ -34,6 +39,11 @@ pub(crate) struct Chipset {
     serial: Arc<Mutex<Serial>>,
     power: Arc<Mutex<PowerManagement>>,
     rtc: Arc<Mutex<Rtc>>,
+    messages: Messages,
+    lines: Arc<Lines>,
+    // The pins of functions that tell of them by a change.
+    pins: Mutex<BTreeMap<FunctionId, SharedLine>>,
+    endpoints: Plugged,
     // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
     pm_base: Mutex<Option<u16>>,
 }
@@ -50,11 +60,16 @@ pub enum ChipsetError {
     /// The host bridge cannot describe the config window.
     #[error(transparent)]
     Ecam(#[from] EcamUnfit),
+    /// A virtio device cannot be had.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
 }
 
 /// What the chipset is connected to.
 pub(crate) struct Connections<'a> {
     pub(crate) vm: &'a Vm,
+    pub(crate) ram: &'a GuestRam,
+    pub(crate) endpoints: &'a Endpoints,
     pub(crate) clock: &'a Arc<MachineClock>,
     pub(crate) events: &'a Arc<Events>,
     pub(crate) console: &'a Arc<OutputBuffer>,
@@ -82,8 +97,13 @@ impl Chipset {
         let serial = Serial::new(line(SERIAL.2), Arc::clone(to.console), Arc::clone(&wake));
         let clock = Arc::clone(to.clock) as _;
         let power = PowerManagement::new(clock, line(u32::from(SCI_GSI)), Arc::clone(&wake));
-        let chipset = Self {
+        let vm = to.vm.clone();
+        let mut chipset = Self {
             pci,
+            messages: Messages::new(to.vm.clone()),
+            lines: Lines::new(move |gsi| Box::new(KvmLine(vm.irq_line(gsi)))),
+            pins: Mutex::default(),
+            endpoints: Plugged::default(),
             serial: Arc::new(Mutex::new(serial)),
             power: Arc::new(Mutex::new(power)),
             rtc: Arc::clone(to.rtc),
@@ -104,6 +124,14 @@ impl Chipset {
         place(DEBUG_PORT, 1, Arc::new(Mutex::new(DebugPort::new(Arc::clone(to.firmware_log)))))?;
         place(POST_PORT, 1, Arc::new(Mutex::new(PostPort::default())))?;
         chipset.add_bridges(board)?;
+        chipset.endpoints = to.endpoints.plug(&Sockets {
+            vm: to.vm,
+            ram: to.ram,
+            events: to.events,
+            pci: &chipset.pci,
+            messages: &chipset.messages,
+            lines: &chipset.lines,
+        })?;
         Ok(chipset)
     }
 
@@ -122,14 +150,35 @@ impl Chipset {
     }
 
     /// Follows what a PCI function has changed.
-    pub(crate) fn follow(&self, id: FunctionId, change: Change) {
+    pub(crate) fn follow(&self, id: FunctionId, change: Change) -> Result<(), MessageError> {
         match change {
             Change::Bars => self.pci.refresh(id),
             Change::PmBaseMoved(base) => self.move_power(base),
+            Change::Intx(high) => self.drive_pin(id, high),
+            Change::Msi(change) => self.messages.follow_msi(id, &change, self.pci.bdf(id))?,
+            Change::Msix(change) => self.messages.follow_msix(id, &change, self.pci.bdf(id))?,
             // RAM answers below 1 MiB whatever the shadow registers say, and interrupts take the IOAPIC's way: both
             // are right for a kernel that is started without firmware. What answers at RCBA is nobody.
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Serves the guest's requests to devices without a thread of their own; true when more is left.
+    pub(crate) fn serve_devices(&self) -> bool {
+        self.endpoints.serve()
+    }
+
+    fn drive_pin(&self, id: FunctionId, high: bool) {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let pin = match pins.entry(id) {
+            Entry::Occupied(pin) => pin.into_mut(),
+            Entry::Vacant(place) => {
+                let Some(gsi) = self.pci.intx_gsi(id) else { return };
+                place.insert(self.lines.end(gsi))
+            }
+        };
+        pin.set(high);
     }
 
     fn move_power(&self, base: Option<u16>) {

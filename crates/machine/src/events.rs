@@ -1,7 +1,7 @@
 //! What vCPU threads and devices tell the event thread.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::EventFd;
 
@@ -22,7 +22,7 @@ pub enum Event {
 /// The queue of events, and the fd that tells of them and of output, input room and moved deadlines.
 pub struct Events {
     queue: Mutex<VecDeque<Event>>,
-    wake: EventFd,
+    wake: Arc<EventFd>,
 }
 
 impl Events {
@@ -31,7 +31,7 @@ impl Events {
     /// # Errors
     /// When the kernel gives no event fd.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { queue: Mutex::default(), wake: linux::event::new_event()? })
+        Ok(Self { queue: Mutex::default(), wake: Arc::new(linux::event::new_event()?) })
     }
 
     /// Adds an event.
@@ -47,6 +47,11 @@ impl Events {
 
     /// Readable when there is something to look after.
     pub fn fd(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// The same fd for those that signal it without us: the doorbells of devices that the event thread serves.
+    pub(crate) fn shared_fd(&self) -> &Arc<EventFd> {
         &self.wake
     }
 

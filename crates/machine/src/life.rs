@@ -16,6 +16,7 @@ use crate::board::rtc::{self, Rtc};
 use crate::boot::{self, Facts, Kernel, LoadError};
 use crate::chipset::{Chipset, ChipsetError, Connections};
 use crate::cpu::cpuid::{self, Topology};
+use crate::endpoints::Endpoints;
 use crate::events::Events;
 use crate::firmware::acpi::{self, BoardError, PlacementError};
 use crate::interrupt::Socket;
@@ -60,6 +61,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) ram: &'a GuestRam,
     pub(crate) ram_size: u64,
     pub(crate) kernel: &'a mut Kernel,
+    pub(crate) endpoints: &'a Endpoints,
     pub(crate) connections: ConnectionsWithoutVm<'a>,
 }
 
@@ -94,11 +96,13 @@ impl Life {
             vm.map(block.guest, &block.memory, false)?;
         }
 
-        let board = board(ingredients.cpus);
+        let board = board(ingredients.cpus, ingredients.endpoints);
         let outside = &ingredients.connections;
         outside.rtc_line.plug(vm.irq_line(RTC_IRQ));
         let connections = Connections {
             vm: &vm,
+            ram: ingredients.ram,
+            endpoints: ingredients.endpoints,
             clock: outside.clock,
             events: outside.events,
             console: outside.console,
@@ -149,8 +153,8 @@ const START_MSRS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 0x800 | 6)];
 const BUFFERED_PORTS: [(u16, u32); 3] =
     [(pci::ADDRESS_PORT, 4), (rtc::BASE as u16, 1), (POST_PORT as u16, 1)];
 
-fn board(cpus: u32) -> acpi::Board {
-    acpi::Board::new((0..cpus).collect())
+fn board(cpus: u32, endpoints: &Endpoints) -> acpi::Board {
+    acpi::Board { endpoints: endpoints.devices(), ..acpi::Board::new((0..cpus).collect()) }
 }
 
 fn write_tables(board: &acpi::Board, ram: &GuestRam) -> Result<u64, LifeError> {

@@ -10,7 +10,7 @@ use spec::{MachineState, MemoryBacking, MemorySpec};
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
-use crate::bus::Device;
+use crate::endpoints::{DISK_LIMIT, Disk, Endpoints};
 use crate::events::Events;
 use crate::interrupt::Socket;
 use crate::layout;
@@ -26,6 +26,10 @@ pub struct Config {
     pub memory: MemorySpec,
     /// What it starts.
     pub kernel: Kernel,
+    /// Whether it has an entropy device.
+    pub rng: bool,
+    /// Its disks.
+    pub disks: Vec<Disk>,
 }
 
 /// A machine could not be built.
@@ -44,6 +48,12 @@ pub enum BuildError {
     Memory {
         /// Bytes asked for.
         wanted: u64,
+    },
+    /// More disks than there are places.
+    #[error("a machine can have {DISK_LIMIT} disks, not {wanted}")]
+    Disks {
+        /// What was asked for.
+        wanted: usize,
     },
     /// Guest RAM could not be made.
     #[error(transparent)]
@@ -64,6 +74,7 @@ pub struct Machine {
     kvm: Kvm,
     cpuid: Vec<CpuidEntry>,
     config: Config,
+    endpoints: Endpoints,
     clock: Arc<MachineClock>,
     events: Arc<Events>,
     console: Arc<OutputBuffer>,
@@ -94,6 +105,9 @@ impl Machine {
         if size < SMALLEST_MEMORY || !size.is_multiple_of(4096) {
             return Err(BuildError::Memory { wanted: size });
         }
+        if config.disks.len() > DISK_LIMIT {
+            return Err(BuildError::Disks { wanted: config.disks.len() });
+        }
         let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
         let wake: Arc<dyn Wake> = Arc::clone(&events) as _;
@@ -104,6 +118,7 @@ impl Machine {
             kvm,
             rtc: Arc::new(Mutex::new(build_rtc(&config, &clock, &rtc_line, &wake))),
             rtc_line,
+            endpoints: Endpoints { rng: config.rng, disks: config.disks.clone() },
             config,
             clock,
             console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&wake)),
@@ -219,6 +234,13 @@ impl Machine {
         }
     }
 
+    /// Serves the guest's requests to devices that have no thread of their own. To be called after each wake.
+    pub fn serve_devices(&self) {
+        if self.life.as_ref().is_some_and(|life| life.chipset.serve_devices()) {
+            self.events.wake();
+        }
+    }
+
     fn begin_life(&mut self) -> Result<(), LifeError> {
         self.life = Some(Life::begin(Ingredients {
             kvm: &self.kvm,
@@ -227,6 +249,7 @@ impl Machine {
             ram: &self.ram,
             ram_size: self.config.memory.size.0,
             kernel: &mut self.config.kernel,
+            endpoints: &self.endpoints,
             connections: ConnectionsWithoutVm {
                 clock: &self.clock,
                 events: &self.events,

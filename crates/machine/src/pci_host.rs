@@ -6,11 +6,21 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use pci::{
-    Apertures, BarIndex, Change, ConfigAddress, Ecam, FunctionId, Hierarchy, Mapping, Occupied, Place,
-    SharedFunction, Space,
+    Apertures, BarIndex, Bdf, Change, ConfigAddress, Ecam, FunctionId, Hierarchy, Mapping, Occupied, Pin,
+    Place, SharedFunction, Space,
 };
 
 use crate::bus::{Bus, Device, Effect};
+use crate::firmware::acpi::board::intx_gsi;
+
+/// Something besides the trap that must be where a BAR is: doorbells, memory slots. Called in the order of the moves.
+pub(crate) trait BarFollower: Send {
+    /// The BAR answers there from now on.
+    fn map(&mut self, mapping: &Mapping);
+
+    /// The BAR does not answer there any more.
+    fn unmap(&mut self, mapping: &Mapping);
+}
 
 /// The PCI host. Devices of the buses refer back to it weakly: the board alone owns it.
 pub(crate) struct PciHost {
@@ -24,6 +34,7 @@ struct Inner {
     memory: Weak<Bus>,
     // What really lies on a bus. A BAR over a board device or over RAM's neighbours is nobody's: not placed.
     placed: Vec<Mapping>,
+    followers: Vec<(FunctionId, Box<dyn BarFollower>)>,
     ecam: Option<Ecam>,
 }
 
@@ -35,6 +46,7 @@ impl PciHost {
             ports: Arc::downgrade(ports),
             memory: Arc::downgrade(memory),
             placed: Vec::new(),
+            followers: Vec::new(),
             ecam: None,
         };
         Arc::new_cyclic(|me| Self { me: Weak::clone(me), inner: Mutex::new(inner) })
@@ -46,6 +58,31 @@ impl PciHost {
         let (id, effects) = inner.hierarchy.add(place, function)?;
         inner.apply(&self.me, effects);
         Ok(id)
+    }
+
+    /// Lets `follower` know where the function's BARs are, from now on.
+    pub(crate) fn follow_bars(&self, id: FunctionId, mut follower: Box<dyn BarFollower>) {
+        let mut inner = self.lock();
+        for mapping in inner.placed.iter().filter(|mapping| mapping.function == id) {
+            follower.map(mapping);
+        }
+        inner.followers.push((id, follower));
+    }
+
+    /// The address at which the guest now reaches a function.
+    pub(crate) fn bdf(&self, id: FunctionId) -> Option<Bdf> {
+        self.lock().hierarchy.bdf(id)
+    }
+
+    /// The GSI at which a function's interrupt pin arrives; `None` for a function without a pin.
+    pub(crate) fn intx_gsi(&self, id: FunctionId) -> Option<u32> {
+        let inner = self.lock();
+        let function = inner.hierarchy.function(id)?;
+        let mut register = [0];
+        lock(&function).read_config(pci::register::INTERRUPT_PIN, &mut register);
+        let [register] = register;
+        let (device, pin) = inner.hierarchy.root_pin(id, Pin::from_register(register)?)?;
+        Some(intx_gsi(device, pin.index()))
     }
 
     /// Shows config space in memory at `ecam`, or no longer.
@@ -102,6 +139,7 @@ impl Inner {
         let device = BarDevice { function, id: mapping.function, bar: mapping.bar };
         let Some(bus) = self.bus(mapping.space) else { return };
         if bus.insert(mapping.range.clone(), Arc::new(Mutex::new(device))).is_ok() {
+            self.followers(mapping.function).for_each(|follower| follower.map(&mapping));
             self.placed.push(mapping);
         }
     }
@@ -109,9 +147,14 @@ impl Inner {
     fn displace(&mut self, mapping: &Mapping) {
         let Some(index) = self.placed.iter().position(|placed| placed == mapping) else { return };
         self.placed.swap_remove(index);
+        self.followers(mapping.function).for_each(|follower| follower.unmap(mapping));
         if let Some(bus) = self.bus(mapping.space) {
             bus.remove(mapping.range.start);
         }
+    }
+
+    fn followers(&mut self, id: FunctionId) -> impl Iterator<Item = &mut Box<dyn BarFollower>> {
+        self.followers.iter_mut().filter(move |(of, _)| *of == id).map(|(_, follower)| follower)
     }
 
     fn place_ecam(&mut self, host: &Weak<PciHost>, ecam: Option<Ecam>) {

@@ -1,5 +1,6 @@
 //! The vCPU threads: running guests, carrying accesses to the buses, and standing still when told.
 
+use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -207,7 +208,13 @@ fn carry_out(effects: Vec<Effect>, surroundings: &Surroundings) -> bool {
     let mut goes_on = true;
     for effect in effects {
         match effect {
-            Effect::Pci(function, change) => surroundings.chipset.follow(function, change),
+            Effect::Pci(function, change) => {
+                if let Err(error) = surroundings.chipset.follow(function, change) {
+                    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+                    surroundings.events.post(Event::Fault(format!("{error}{cause}")));
+                    goes_on = false;
+                }
+            }
             Effect::Reset(path) => {
                 surroundings.events.post(Event::Reset(path));
                 goes_on = false;

@@ -8,8 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
+use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
-use spec::{Bytes, ConsoleSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec};
+use spec::{Bytes, ConsoleSpec, DiskSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -26,12 +27,25 @@ pub struct Request {
     pub initrd: Option<PathBuf>,
     /// The kernel command line.
     pub command_line: String,
+    /// Whether there is an entropy device.
+    pub rng: bool,
+    /// Disks, in the order in which the guest finds them.
+    pub disks: Vec<Disk>,
     /// Where to make the control socket.
     pub control: Option<PathBuf>,
     /// Whether a person sits at the console, so that it has an escape.
     pub escape: bool,
     /// Whether a reset ends the machine.
     pub end_on_reset: bool,
+}
+
+/// A disk, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The file or block device.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
 }
 
 /// A machine could not be started, or its process did not tell how it ended.
@@ -56,6 +70,14 @@ pub enum LaunchError {
         path: PathBuf,
         /// What the kernel said.
         errno: std::io::Error,
+    },
+    /// Another machine uses the disk.
+    #[error(
+        "the disk {} is in use by another machine; one machine may write a disk, or several may read it if each has it read-only (FILE,ro)", path.display()
+    )]
+    DiskInUse {
+        /// Which.
+        path: PathBuf,
     },
     /// More memory than the host has.
     #[error(
@@ -113,6 +135,7 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     let kvm = open_kvm()?;
     let image = open("kernel", &request.kernel)?;
     let initrd = request.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
+    let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
     let control = request.control.as_deref().map(listen).transpose()?;
     let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
     let (report, report_end) = pipe()?;
@@ -128,6 +151,13 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
             initrd: initrd.as_ref().map(number),
             command_line: request.command_line.clone(),
         },
+        rng: request.rng,
+        disks: request
+            .disks
+            .iter()
+            .zip(&disks)
+            .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
+            .collect(),
         console: ConsoleSpec {
             input: Some(number(&input)),
             output: Some(number(&output)),
@@ -139,7 +169,7 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     };
     let inherited =
         [Some(&kvm), Some(&image), initrd.as_ref(), control.as_ref(), Some(&input), Some(&output)];
-    for fd in inherited.into_iter().flatten().chain([&report_end, &spec_end]) {
+    for fd in inherited.into_iter().flatten().chain(&disks).chain([&report_end, &spec_end]) {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
@@ -210,6 +240,23 @@ fn open(what: &'static str, path: &Path) -> Result<OwnedFd, LaunchError> {
     Ok(file.into())
 }
 
+/// Opens a disk and keeps other machines from it: the lock belongs to the open file, so it lasts until the machine's
+/// process, which inherits it, ends.
+fn open_disk(disk: &Disk) -> Result<OwnedFd, LaunchError> {
+    let path = &disk.path;
+    let failed = |errno| LaunchError::Open { what: "disk", path: path.clone(), errno };
+    let file = File::options().read(true).write(!disk.read_only).open(path).map_err(failed)?;
+    let lock = match disk.read_only {
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&file, lock) {
+        Ok(()) => Ok(file.into()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(LaunchError::DiskInUse { path: path.clone() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
 fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {
     let failed = |errno| LaunchError::ControlSocket { path: path.to_owned(), errno };
     // Who may write to the socket steers the machine: nobody but its owner.
@@ -257,7 +304,7 @@ mod tests {
 
     use spec::Bytes;
 
-    use super::{LaunchError, check_memory, listen, open};
+    use super::{Disk, LaunchError, check_memory, listen, open, open_disk};
 
     #[test]
     fn more_memory_than_the_host_has_is_refused_with_both_numbers() {
@@ -272,6 +319,29 @@ mod tests {
             let error = open("kernel", Path::new(path)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("open the kernel {path}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_disk_has_one_writer_or_many_readers() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let disk = |read_only| Disk { path: file.path().to_owned(), read_only };
+        for (first, second, both) in
+            [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+        {
+            let held = open_disk(&disk(first)).unwrap();
+            match open_disk(&disk(second)) {
+                Ok(_) => assert!(both, "{first} {second}"),
+                Err(error) => {
+                    assert!(
+                        !both && matches!(error, LaunchError::DiskInUse { .. }),
+                        "{first} {second} {error}"
+                    );
+                }
+            }
+            drop(held);
+        }
+        let error = open_disk(&Disk { path: "/nowhere/disk".into(), read_only: true }).unwrap_err();
+        assert!(error.to_string().starts_with("open the disk /nowhere/disk: "), "{error}");
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub struct MachineSpec {
     pub memory: MemorySpec,
     /// The kernel to start, without firmware.
     pub kernel: KernelSpec,
+    /// Whether the machine has an entropy device (virtio-rng).
+    #[serde(default = "present")]
+    pub rng: bool,
+    /// Disks (virtio-blk), in the order in which the guest finds them.
+    #[serde(default)]
+    pub disks: Vec<DiskSpec>,
     /// Where the serial console goes.
     #[serde(default)]
     pub console: ConsoleSpec,
@@ -37,6 +43,22 @@ pub struct MachineSpec {
     /// Whether a reset asked for by the guest ends the machine instead of starting it anew.
     #[serde(default)]
     pub end_on_reset: bool,
+}
+
+/// What a device is that is there unless the spec says otherwise.
+const fn present() -> bool {
+    true
+}
+
+/// A disk of a machine: its bytes are those of a file or block device, one to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskSpec {
+    /// The file or block device, open for what the guest may do.
+    pub file: InheritedFd,
+    /// Whether the guest may only read it.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 /// A Linux kernel (bzImage, or ELF with a PVH entry) with what goes with it.

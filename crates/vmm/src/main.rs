@@ -16,8 +16,8 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Machine};
-use spec::{ExitCause, ExitReport, InheritedFd, MachineSpec};
+use machine::{Config, Disk, Machine};
+use spec::{DiskSpec, ExitCause, ExitReport, InheritedFd, MachineSpec};
 
 use crate::console::Console;
 use crate::control::Control;
@@ -64,12 +64,31 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             initrd: spec.kernel.initrd.map(take).transpose()?.map(File::from),
             command_line: spec.kernel.command_line.clone(),
         },
+        rng: spec.rng,
+        disks: spec
+            .disks
+            .iter()
+            .zip(1..)
+            .map(|(disk, number)| open_disk(disk, number))
+            .collect::<Result<_, _>>()?,
     };
     // Before the first vCPU thread, which would otherwise be ended by the signals.
     let signals = linux::event::Signals::of_termination().map_err(explain)?;
     let machine = Machine::build(kvm, config).map_err(explain)?;
     let session = Session { spec, start, machine, console, control, signals, counters };
     session.run().map_err(explain)
+}
+
+/// The disk behind an inherited fd; `number` counts from 1, as people do.
+fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
+    let storage = linux::disk::Disk::from_file(take(disk.file)?)
+        .map_err(|errno| format!("disk {number} cannot be used: {errno}; give a file or a block device"))?;
+    if storage.len() < Disk::SMALLEST {
+        return Err(format!(
+            "disk {number} is empty; make it as large as it is to be (`truncate -s 20G FILE`)"
+        ));
+    }
+    Ok(Disk { storage: storage.into(), read_only: disk.read_only })
 }
 
 /// The spec behind the fd that the command line names.

@@ -97,6 +97,7 @@ impl Session<'_> {
     /// Looks after everything that the machine's threads and devices may have woken us for.
     fn machine_event(&mut self, poller: &Poller) -> Result<Option<ExitCause>, SessionError> {
         self.machine.events().clear();
+        self.machine.serve_devices();
         self.console.write(&self.machine, poller, OUTPUT)?;
         self.console.hand_over(&self.machine, poller, INPUT)?;
         while let Some(event) = self.machine.events().take() {

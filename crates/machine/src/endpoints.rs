@@ -1,0 +1,151 @@
+//! The machine's own endpoints: the virtio functions on bus 0, at their places and wired.
+//!
+//! Not here: what they do (`virtio`), and functions of the host. The chipset is the caller.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use linux::kvm::Vm;
+use linux::memory::{GuestMemory, GuestRam};
+use pci::{Occupied, Pin, Place};
+
+use crate::events::Events;
+use crate::firmware::acpi::board::intx_gsi;
+use crate::messages::{Lines, Messages, Triggers};
+use crate::pci_host::PciHost;
+use crate::virtio::{
+    Block, Doorbells, Engine, FunctionError, Interrupt, Rng, SECTOR, VirtioDevice, VirtioFunction, Worker,
+};
+
+/// A disk of a machine.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// What it stores its bytes in.
+    pub storage: Arc<linux::disk::Disk>,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+}
+
+impl Disk {
+    /// The smallest disk there can be, in bytes: one sector.
+    pub const SMALLEST: u64 = SECTOR;
+}
+
+/// Which endpoints there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoints {
+    /// Whether there is an entropy device.
+    pub(crate) rng: bool,
+    /// The disks, in order.
+    pub(crate) disks: Vec<Disk>,
+}
+
+/// An endpoint could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Its place is taken.
+    #[error(transparent)]
+    Slot(#[from] Occupied),
+    /// It does not fit into a PCI function.
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    /// A disk got no event fd.
+    #[error("make an event fd for a disk")]
+    Event(#[source] io::Error),
+    /// A disk got no thread.
+    #[error("make a thread for a disk")]
+    Thread(#[source] io::Error),
+}
+
+/// What endpoints are connected to.
+pub(crate) struct Sockets<'a> {
+    pub(crate) vm: &'a Vm,
+    pub(crate) ram: &'a GuestRam,
+    pub(crate) events: &'a Arc<Events>,
+    pub(crate) pci: &'a PciHost,
+    pub(crate) messages: &'a Messages,
+    pub(crate) lines: &'a Arc<Lines>,
+}
+
+/// Endpoints in their sockets, for one life of the machine.
+#[derive(Default)]
+pub(crate) struct Plugged {
+    // Served by the event thread.
+    engines: Vec<Arc<Engine>>,
+    // Each ends its thread when it is dropped.
+    _workers: Vec<Worker>,
+}
+
+/// The device number of the entropy device on bus 0. Disks follow, whether it is there or not: a disk keeps its name.
+const RNG_DEVICE: u8 = 1;
+
+/// Disks of one machine at most; device numbers after theirs are for root ports.
+pub const DISK_LIMIT: usize = 8;
+
+impl Endpoints {
+    /// The device numbers in use.
+    pub(crate) fn devices(&self) -> Vec<u8> {
+        let disks = (RNG_DEVICE + 1..).take(self.disks.len());
+        self.rng.then_some(RNG_DEVICE).into_iter().chain(disks).collect()
+    }
+
+    /// Builds the endpoints and plugs them in.
+    pub(crate) fn plug(&self, into: &Sockets<'_>) -> Result<Plugged, EndpointError> {
+        let mut plugged = Plugged::default();
+        let memory = Arc::new(into.ram.view().clone());
+        if self.rng {
+            let device = Box::new(Rng::new(linux::random::fill));
+            let bell = Arc::clone(into.events.shared_fd());
+            plugged.engines.push(into.plug(RNG_DEVICE, device, &memory, bell)?);
+        }
+        for (number, (disk, device)) in self.disks.iter().zip(RNG_DEVICE + 1..).enumerate() {
+            let name = format!("disk{number}");
+            let block = Block::new(name.clone(), Box::new(Arc::clone(&disk.storage)), disk.read_only);
+            let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
+            let engine = into.plug(device, Box::new(block), &memory, bell)?;
+            plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
+        }
+        Ok(plugged)
+    }
+}
+
+impl Sockets<'_> {
+    fn plug(
+        &self,
+        device: u8,
+        virtio: Box<dyn VirtioDevice>,
+        memory: &Arc<GuestMemory>,
+        bell: Arc<linux::EventFd>,
+    ) -> Result<Arc<Engine>, EndpointError> {
+        let triggers = Triggers::default();
+        let line = Box::new(self.lines.end(intx_gsi(device, Pin::A.index())));
+        let interrupt = Interrupt::new(triggers.clone(), line);
+        let engine = Arc::new(Engine::new(virtio, Arc::clone(memory), interrupt, Arc::clone(&bell)));
+        let function = VirtioFunction::new(Arc::clone(&engine), triggers.clone())?;
+        let doorbells = Doorbells::new(self.vm, bell, function.doorbells());
+        let id = self.pci.add(Place::Root { device, function: 0 }, Arc::new(Mutex::new(function)))?;
+        self.messages.plug(id, triggers);
+        self.pci.follow_bars(id, Box::new(doorbells));
+        Ok(engine)
+    }
+}
+
+impl Plugged {
+    /// Serves what the guest has asked of devices without a thread of their own; true when more is left.
+    pub(crate) fn serve(&self) -> bool {
+        // Every one of them, whatever those before it say.
+        self.engines.iter().fold(false, |more, engine| engine.serve() | more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Endpoints;
+
+    #[test]
+    fn device_numbers_are_those_in_use() {
+        for (rng, devices) in [(true, vec![1]), (false, vec![])] {
+            assert_eq!(Endpoints { rng, disks: Vec::new() }.devices(), devices);
+        }
+    }
+}
