@@ -1,0 +1,56 @@
+//! Measures a VMM inside the lab's host: one measurement per call, its figures as one line of JSON.
+//!
+//! `allod-lab-measure WHAT VMM GUEST FOLDER`, started by `cargo xtask bench boot`, which repeats it, interleaves VMMs
+//! and makes the table. FOLDER holds `allod` and `allod-vmm`; its file system must keep pages in memory as an ordinary
+//! disk's does (not tmpfs, whose pages all count as dirty).
+//! The host's clock should count instructions (`allod lab run --measure`); on another clock the times are wall time.
+//! Exit status: 0 figures are printed, 1 the measurement failed, 2 wrong words, 3 the guest stalled: try again.
+#![forbid(unsafe_code)]
+
+mod failure;
+mod guest;
+mod histogram;
+mod machine;
+mod measure;
+mod smaps;
+mod syscalls;
+mod trace;
+
+use failure::Failure;
+use machine::Vmm;
+use measure::Sample;
+use std::path::Path;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls allod|qemu \
+                     micro-elf|micro-bzimage|debian-elf|debian-bzimage FOLDER";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match run(&words) {
+        Ok(sample) => {
+            println!("{}", sample.into_json());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("allod-lab-measure: {failure}");
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(words: &[String]) -> Result<Sample, Failure> {
+    let usage = || Failure::Usage(USAGE.to_owned());
+    let [what, vmm, guest, folder] = words else { return Err(usage()) };
+    let vmm = Vmm::named(vmm).ok_or_else(usage)?;
+    let folder = Path::new(folder);
+    let guest = measure::guest(guest)?;
+    trace::prepare()?;
+    match what.as_str() {
+        "start" => measure::start(vmm, &guest, folder),
+        "boot" => measure::boot(vmm, &guest, folder),
+        "exits" => measure::exits(vmm, &guest, folder),
+        "syscalls" => measure::calls(vmm, &guest, folder),
+        _ => Err(usage()),
+    }
+}
