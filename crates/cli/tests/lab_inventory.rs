@@ -3,6 +3,7 @@
 //! Each scenario boots a host of the lab, makes something happen in it with ordinary tools, and looks whether the
 //! inventory says so.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 //!
 //! The same inventories lie as JSON beside the planner's tests. `ALLOD_WRITE_INVENTORIES=1 cargo test -p host --test
 //! recorded` writes them anew.
+#![forbid(unsafe_code)]
 
 use std::fs;
 use std::path::PathBuf;

@@ -40,6 +40,7 @@ pub(super) fn groups(inventory: &HostInventory) -> Vec<Finding> {
     }
     let mut findings: Vec<Finding> =
         inventory.groups.iter().filter_map(|group| shared(inventory, group)).collect();
+    findings.extend(overridden(inventory));
     if findings.is_empty() {
         let is = "every card has an IOMMU group of its own".to_owned();
         findings.push(good("groups", is, "no group holds functions of two slots"));
@@ -76,6 +77,17 @@ fn shared(inventory: &HostInventory, group: &IommuGroup) -> Option<Finding> {
         .fix(step("move the card to a slot that hangs on the processor (most often the first long one)"))
         .fix(firmware("ACS Enable and AER Cap (often under AMD CBS > NBIO, or PCI Subsystem Settings): Enabled"))
         .fix(step("do not use a kernel with the ACS override patch: it hides that these devices can reach each other"));
+    Some(finding.done())
+}
+
+/// The patch that makes the kernel claim isolation that the hardware does not have.
+fn overridden(inventory: &HostInventory) -> Option<Finding> {
+    let word = boot::parameters(&inventory.host).find(|word| word.starts_with("pcie_acs_override"))?;
+    let finding = finding::new("acs-override", Severity::Warning)
+        .is("the IOMMU groups are not what the hardware keeps apart")
+        .because(format!("the kernel command line has `{word}`, and a patched kernel obeys it"))
+        .so("a guest's device may reach the devices of other guests and of the host directly, past the IOMMU")
+        .fix_all(boot::remove(&inventory.host, &[word]));
     Some(finding.done())
 }
 

@@ -50,6 +50,11 @@ fn pages(inventory: &HostInventory, reserved: u64) -> Option<Finding> {
     let available = inventory.memory.available.unwrap_or_default();
     // Half of it as whole GiB leaves the host its share.
     let count = (available.0 >> 31).max(1);
+    let pools = inventory.memory.nodes.iter().flat_map(|node| &node.hugepages);
+    let parameter = match pools.map(|pool| pool.page_size).max() {
+        Some(size) if size >= Bytes::gib(1) => format!("hugepagesz=1G hugepages={count}"),
+        _ => format!("hugepages={}", count * 512),
+    };
     let finding = finding::new("no-hugepages", severity)
         .is(match never {
             true => "no huge pages are reserved, and transparent ones are switched off",
@@ -67,7 +72,7 @@ fn pages(inventory: &HostInventory, reserved: u64) -> Option<Finding> {
                 "lets seats have transparent huge pages until the next start",
             ),
         )
-        .fix_all(boot::add(&inventory.host, &format!("hugepagesz=1G hugepages={count}")));
+        .fix_all(boot::add(&inventory.host, &parameter));
     Some(finding.done())
 }
 

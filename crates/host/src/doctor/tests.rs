@@ -152,6 +152,13 @@ fn bad_groups_name_the_open_bridge_and_why_nothing_can_be_given_away() {
 }
 
 #[test]
+fn groups_that_a_patched_kernel_only_claims_are_told() {
+    let mut host = desktop();
+    host.host.kernel.command_line = Some("quiet pcie_acs_override=downstream,multifunction".to_owned());
+    assert!(codes(&host, Severity::Warning).contains(&"acs-override".to_owned()));
+}
+
+#[test]
 fn findings_about_devices_name_the_device() {
     for (make, code, address) in [
         (fixtures::host_booted_over_the_nic as fn() -> _, "reserved-range", "0000:00:14.0"),

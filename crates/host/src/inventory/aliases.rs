@@ -13,7 +13,10 @@ impl<'a> Aliases<'a> {
     /// Reads `modules.alias` (lines `alias PATTERN MODULE`) and `modules.builtin.modinfo` (`MODULE.alias=PATTERN`,
     /// each ended by a zero byte); either may be empty.
     pub(super) fn read(alias: &'a str, builtin: &'a str) -> Self {
-        let loadable = alias.lines().filter_map(|line| line.strip_prefix("alias ")?.rsplit_once(' '));
+        let loadable = alias
+            .split('\n')
+            .filter(|line| line.starts_with("alias pci:"))
+            .filter_map(|line| line.strip_prefix("alias ")?.rsplit_once(' '));
         let built_in = builtin.split('\0').filter_map(|entry| {
             let (module, pattern) = entry.split_once(".alias=")?;
             Some((pattern, module))

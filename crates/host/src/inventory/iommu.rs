@@ -65,9 +65,21 @@ fn address_bits(reader: &Reader<'_>, unit: &str) -> Option<u8> {
 /// Reads all groups in rising order.
 pub(super) fn groups(reader: &Reader<'_>) -> Vec<IommuGroup> {
     let numbers = reader.list(GROUPS).into_iter().filter_map(|name| name.parse().ok());
-    let mut groups: Vec<IommuGroup> = numbers.map(|number| group(reader, number)).collect();
+    let translated = numbers.filter(|number| !is_without_iommu(reader, *number));
+    let mut groups: Vec<IommuGroup> = translated.map(|number| group(reader, number)).collect();
     groups.sort_by_key(|group| group.number);
     groups
+}
+
+/// VFIO's unsafe mode makes groups for devices whose DMA nothing translates (Linux drivers/vfio/group.c,
+/// `vfio_noiommu_group_alloc`): those are no groups here.
+fn is_without_iommu(reader: &Reader<'_>, number: u32) -> bool {
+    let path = format!("{GROUPS}/{number}/name");
+    let unsafe_group = reader.text(&path).as_deref() == Some("vfio-noiommu");
+    if unsafe_group {
+        reader.note(&path, "a group without an IOMMU: DMA of its functions reaches all memory");
+    }
+    unsafe_group
 }
 
 fn group(reader: &Reader<'_>, number: u32) -> IommuGroup {

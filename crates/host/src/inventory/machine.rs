@@ -151,43 +151,47 @@ pub(super) fn bracketed(text: &str) -> Option<String> {
     rest.split_once(']').map(|(word, _)| word.to_owned())
 }
 
-/// The lists of modules that come with a kernel.
+/// Which of the modules that matter come with a kernel.
 struct Modules {
-    builtin: Option<String>,
-    loadable: Option<String>,
+    builtin: Vec<&'static str>,
+    /// `None` when the list cannot be read.
+    loadable: Option<Vec<&'static str>>,
 }
 
 impl Modules {
     fn read(reader: &Reader<'_>, release: Option<&str>) -> Self {
         let list = |name: &str| {
             let bytes = reader.bytes(&format!("/lib/modules/{}/{name}", release?), DATABASE_LIMIT)?;
-            Some(String::from_utf8_lossy(&bytes).into_owned())
+            Some(named_modules(&String::from_utf8_lossy(&bytes)))
         };
-        Self { builtin: list("modules.builtin"), loadable: list("modules.dep") }
+        Self { builtin: list("modules.builtin").unwrap_or_default(), loadable: list("modules.dep") }
     }
 
     fn module(&self, reader: &Reader<'_>, name: &str) -> KernelModule {
         let directory = format!("/sys/module/{name}");
-        // Files are named with either sign; the kernel treats them as one.
-        let has = |list: &Option<String>| {
-            let list = list.as_deref().unwrap_or_default();
-            list.lines().any(|line| {
-                let file =
-                    line.split(':').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-                file.split(".ko").next().is_some_and(|stem| stem.replace('-', "_") == name)
-            })
-        };
-        let state = if reader.tree().exists(&directory) || has(&self.builtin) {
+        let state = if reader.tree().exists(&directory) || self.builtin.contains(&name) {
             ModuleState::Present
-        } else if has(&self.loadable) {
-            ModuleState::Loadable
-        } else if self.loadable.is_some() {
-            ModuleState::Missing
         } else {
-            ModuleState::Unknown
+            match &self.loadable {
+                Some(loadable) if loadable.contains(&name) => ModuleState::Loadable,
+                Some(_) => ModuleState::Missing,
+                None => ModuleState::Unknown,
+            }
         };
         KernelModule { name: name.to_owned(), state, parameters: parameters(reader, &directory) }
     }
+}
+
+/// The modules that matter among the files of a list, one a line, with what they need behind a colon.
+fn named_modules(list: &str) -> Vec<&'static str> {
+    let files = list.split('\n').filter_map(|line| line.split(':').next()?.rsplit('/').next());
+    let stems = files.filter_map(|file| file.split(".ko").next());
+    // Files are named with either sign; the kernel takes them as one.
+    let known = stems.filter_map(|stem| {
+        let same = |name: &&&str| name.len() == stem.len() && stem.replace('-', "_") == **name;
+        MODULES.iter().find(same).copied()
+    });
+    known.collect()
 }
 
 /// The parameters that decide something for assignment.

@@ -39,12 +39,16 @@ pub fn read(tree: &dyn Tree) -> HostInventory {
     let host = machine::read(&reader);
     let mut functions = pci::read(&reader, host.kernel.release.as_deref());
     attach(&reader, &mut functions);
+    let groups = iommu::groups(&reader);
+    for function in &mut functions {
+        function.group = function.group.filter(|number| groups.iter().any(|group| group.number == *number));
+    }
     HostInventory {
         schema_version: INVENTORY_SCHEMA_VERSION,
         cpus: processors::read(&reader),
         memory: memory::read(&reader),
         iommu: iommu::read(&reader, &functions),
-        groups: iommu::groups(&reader),
+        groups,
         host,
         functions,
         unread: reader.into_unread(),

@@ -3,7 +3,7 @@
 //! Format: a vendor line `vvvv  Name`, below it device lines with one tab, below those subsystem lines
 //! `ssss dddd  Name` with two; class lines start with `C `. Comment lines start with `#`. Called once per inventory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use spec::inventory::{ClassCode, PciId};
 
@@ -17,17 +17,22 @@ pub(super) struct IdNames<'a> {
 }
 
 impl<'a> IdNames<'a> {
-    /// Reads the file's text; lines that make no sense are passed over.
-    pub(super) fn read(text: &'a str) -> Self {
+    /// Reads from the file's text what is said about `vendors`, and the classes. Lines that make no sense are passed
+    /// over.
+    pub(super) fn read(text: &'a str, vendors: &BTreeSet<PciId>) -> Self {
         let mut names = Self::default();
         let mut block = Block::None;
-        for line in text.lines() {
-            let tabs = line.bytes().take_while(|byte| *byte == b'\t').count();
-            let rest = line.get(tabs..).unwrap_or_default();
-            if rest.is_empty() || rest.starts_with('#') {
+        for line in text.split('\n') {
+            let inner = line.starts_with('\t');
+            // Most of the file is about vendors that this host has nothing of.
+            if line.is_empty() || line.starts_with('#') || inner && matches!(block, Block::None) {
                 continue;
             }
-            block = names.add(block, tabs, rest);
+            let rest = line.trim_start_matches('\t');
+            block = names.add(block, line.len() - rest.len(), rest);
+            if matches!(block, Block::Vendor(vendor, _) if !vendors.contains(&PciId(vendor))) {
+                block = Block::None;
+            }
         }
         names
     }
@@ -154,13 +159,14 @@ mod tests {
         \tbad line\n\
         \t\t1043 0001  belongs to nobody\n\
         8086  Intel Corporation\n\
+        \t1533  I210\n\
         C 03  Display controller\n\
         \t00  VGA compatible controller\n\
         \t\t00  VGA controller\n";
 
     #[test]
     fn ids_find_their_names_and_nothing_else() {
-        let names = IdNames::read(TEXT);
+        let names = IdNames::read(TEXT, &BTreeSet::from([PciId(0x10de)]));
         let (nvidia, card) = (PciId(0x10de), PciId(0x2684));
         assert_eq!(names.vendor(nvidia).as_deref(), Some("NVIDIA Corporation"));
         assert_eq!(names.device(nvidia, card).as_deref(), Some("AD102 [GeForce RTX 4090]"));
@@ -168,6 +174,7 @@ mod tests {
         assert_eq!(board(0x889a).as_deref(), Some("TUF Gaming"));
         assert_eq!(board(0x0001), None);
         assert_eq!(names.device(PciId(0x8086), card), None);
+        assert_eq!(names.device(PciId(0x8086), PciId(0x1533)), None, "nobody asked for this vendor");
         assert_eq!(names.class(ClassCode(0x03_0000)).as_deref(), Some("VGA compatible controller"));
         assert_eq!(names.class(ClassCode(0x03_9900)).as_deref(), Some("Display controller"));
         assert_eq!(names.class(ClassCode(0x05_0000)), None);

@@ -26,8 +26,6 @@ const PCI_IDS: [&str; 3] =
 
 /// Reads all functions in rising order of address.
 pub(super) fn read(reader: &Reader<'_>, kernel_release: Option<&str>) -> Vec<Function> {
-    let ids = first_text(reader, &PCI_IDS);
-    let ids = IdNames::read(&ids);
     let modules = format!("/lib/modules/{}", kernel_release.unwrap_or("unknown"));
     let alias = first_text(reader, &[&format!("{modules}/modules.alias")]);
     let builtin = first_text(reader, &[&format!("{modules}/modules.builtin.modinfo")]);
@@ -45,7 +43,6 @@ pub(super) fn read(reader: &Reader<'_>, kernel_release: Option<&str>) -> Vec<Fun
         };
         let place = Place { reader, directory: format!("{DEVICES}/{name}"), address };
         if let Some(mut function) = place.function(&slots) {
-            function.names = function_names(&ids, &function);
             if let Some(modalias) = place.text("modalias") {
                 function.driver.candidates = aliases.candidates(&modalias);
             }
@@ -54,7 +51,18 @@ pub(super) fn read(reader: &Reader<'_>, kernel_release: Option<&str>) -> Vec<Fun
     }
     functions.sort_by_key(|function| function.address);
     number_virtual_functions(reader, &mut functions);
+    name_functions(reader, &mut functions);
     functions
+}
+
+/// Gives every function its names.
+fn name_functions(reader: &Reader<'_>, functions: &mut [Function]) {
+    let text = first_text(reader, &PCI_IDS);
+    let vendors = functions.iter().map(|function| function.identity.vendor).collect();
+    let ids = IdNames::read(&text, &vendors);
+    for function in functions {
+        function.names = function_names(&ids, function);
+    }
 }
 
 /// Reads the first of several files that is there, as text; empty when none is.
@@ -161,7 +169,7 @@ impl Place<'_> {
             link: self.link(),
             reset_methods: self.reset_methods(),
             d3cold_allowed: self.reader.flag(&self.path("d3cold_allowed")),
-            power_state: self.text("power_state"),
+            power_state: self.text("power_state").filter(|state| state != "unknown"),
             bars: self.bars(&config),
             rom: self.rom(),
             sriov: self.sriov(&config),

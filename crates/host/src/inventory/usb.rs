@@ -1,5 +1,7 @@
 //! The USB devices behind each USB controller, and whether a keyboard or mouse of the host is among them.
 
+use std::collections::BTreeSet;
+
 use spec::PciAddress;
 use spec::inventory::{Function, HoldKind, HoldStrength, PciId, UsbDevice};
 
@@ -17,36 +19,57 @@ const USB_IDS: [&str; 3] =
 
 /// Tells each function the devices behind it and adds the holds of input devices.
 pub(super) fn read(reader: &Reader<'_>, functions: &mut [Function], holders: &mut Holders) {
-    let ids = first_text(reader, &USB_IDS);
-    let ids = IdNames::read(&ids);
+    let mut devices = Vec::new();
     for name in reader.list(DEVICES) {
         // `3-1.4` is a device, `3-1.4:1.0` an interface of it, `usb3` a root hub.
         if name.contains(':') || !name.contains('-') {
             continue;
         }
-        let Some(address) = reader.function_of(&format!("{DEVICES}/{name}")) else { continue };
-        let Some(function) = functions.iter_mut().find(|function| function.address == address) else {
-            continue;
-        };
-        let device = device(reader, &ids, &name);
-        hold_input(holders, address, &device);
-        function.usb_devices.push(device);
+        if let Some(address) = reader.function_of(&format!("{DEVICES}/{name}")) {
+            devices.push((address, device(reader, &name)));
+        }
+    }
+    name_devices(reader, &mut devices);
+    for (address, device) in devices {
+        if let Some(function) = functions.iter_mut().find(|function| function.address == address) {
+            hold_input(holders, address, &device);
+            function.usb_devices.push(device);
+        }
     }
 }
 
-fn device(reader: &Reader<'_>, ids: &IdNames<'_>, name: &str) -> UsbDevice {
+fn device(reader: &Reader<'_>, name: &str) -> UsbDevice {
     let directory = format!("{DEVICES}/{name}");
     let text = |file: &str| reader.text(&format!("{directory}/{file}"));
     let id = |file: &str| reader.parsed::<PciId>(&format!("{directory}/{file}"));
-    let (vendor, product) = (id("idVendor"), id("idProduct"));
     UsbDevice {
         port: name.to_owned(),
-        vendor,
-        product,
-        manufacturer: text("manufacturer").or_else(|| ids.vendor(vendor?)),
-        name: text("product").or_else(|| ids.device(vendor?, product?)),
+        vendor: id("idVendor"),
+        product: id("idProduct"),
+        manufacturer: text("manufacturer"),
+        name: text("product"),
         serial: text("serial"),
         functions: device_functions(reader, &directory, name),
+    }
+}
+
+/// Names the devices that do not name themselves.
+fn name_devices(reader: &Reader<'_>, devices: &mut [(PciAddress, UsbDevice)]) {
+    let unnamed = |device: &UsbDevice| device.manufacturer.is_none() || device.name.is_none();
+    let vendors: BTreeSet<PciId> = devices
+        .iter()
+        .filter(|(_, device)| unnamed(device))
+        .filter_map(|(_, device)| device.vendor)
+        .collect();
+    if vendors.is_empty() {
+        return;
+    }
+    let text = first_text(reader, &USB_IDS);
+    let ids = IdNames::read(&text, &vendors);
+    for (_, device) in devices {
+        let (vendor, product) = (device.vendor, device.product);
+        device.manufacturer = device.manufacturer.take().or_else(|| ids.vendor(vendor?));
+        device.name = device.name.take().or_else(|| ids.device(vendor?, product?));
     }
 }
 
