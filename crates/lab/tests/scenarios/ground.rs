@@ -5,7 +5,7 @@ use lab::{Failure, Host};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) const SCENARIOS: [Scenario; 15] = [
+pub(crate) const SCENARIOS: [Scenario; 16] = [
     shared("host_has_kvm_vfio_and_groups", "plain", host_has_kvm_vfio_and_groups),
     shared("exit_status_and_streams_are_passed_on", "plain", exit_status_and_streams_are_passed_on),
     shared("command_that_cannot_start_is_no_exit_status", "plain", command_that_cannot_start),
@@ -26,6 +26,7 @@ pub(crate) const SCENARIOS: [Scenario; 15] = [
     shared("cards_are_held_by_their_native_drivers", "cards", cards_are_held_by_their_native_drivers),
     shared("keys_reach_the_keyboard_of_their_screen", "cards", keys_reach_the_keyboard),
     to_the_end("pulled_card_is_gone_at_once", "cards", pulled_card_is_gone_at_once),
+    shared("virtual_functions_get_their_drivers", "sriov", virtual_functions_get_their_drivers),
     shared("amd_host_has_kvm_vfio_and_groups", "amd", host_has_kvm_vfio_and_groups),
 ];
 
@@ -209,6 +210,16 @@ fn keys_reach_the_keyboard(host: &Host) -> Result<(), Failure> {
         "KEY_LEFTSHIFT), value 0",
     ];
     assert_eq!(keys, expected);
+    Ok(())
+}
+
+fn virtual_functions_get_their_drivers(host: &Host) -> Result<(), Failure> {
+    let create = "echo 2 > /sys/bus/pci/devices/$(lspci -Dnd 8086:10c9 | cut -d' ' -f1)/sriov_numvfs";
+    let bound = "ls -d /sys/bus/pci/drivers/igbvf/0000:* | wc -l";
+    let output = host.run(&format!(
+        "{create}; for i in $(seq 100); do [ $({bound}) = 2 ] && break; sleep 0.1; done; {bound}"
+    ))?;
+    assert_eq!(output.stdout, "2\n", "{output:?}");
     Ok(())
 }
 

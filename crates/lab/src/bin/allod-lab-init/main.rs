@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod coldplug;
+mod hotplug;
 mod job;
 mod mounts;
 mod serve;
@@ -21,6 +22,7 @@ fn main() {
         std::process::exit(2);
     }
     if serving {
+        hotplug::follow();
         serve::serve();
     }
     let mut stages = mounts::Stages::begin();
