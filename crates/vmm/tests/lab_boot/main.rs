@@ -121,18 +121,18 @@ fn a_reset_machine_boots_again_until_it_is_told_to_quit(host: &Host) -> Result<(
         ),
     )?;
     assert_eq!(output.stdout.matches(USER_SPACE).count(), 3, "{output:?}");
-    assert!(
-        output.stdout.contains("\"resets\": 2") && output.stdout.contains("\"cause\": \"quit\""),
-        "{output:?}"
-    );
+    let report = output.stdout.rfind("{\n").and_then(|start| output.stdout.get(start..)).unwrap_or_default();
+    let report: serde_json::Value = serde_json::from_str(report).unwrap_or_default();
+    assert_eq!(report["cause"], "quit", "{output:?}");
+    // The guest may be quick enough to reset once more before the word to quit arrives.
+    assert!(matches!(report["resets"].as_u64(), Some(2 | 3)), "{output:?}");
     assert!(output.stderr.contains("/tmp/control"), "the control socket is gone: {output:?}");
     Ok(())
 }
 
 fn the_control_socket_pauses_resumes_and_presses_the_power_button(host: &Host) -> Result<(), Failure> {
     // The guest shuts down when its power button tells, by an input event of 24 bytes.
-    let script = "for m in $(cat /lib/modules/*/order); do insmod /lib/modules/*/$m; done 2>/dev/null; \
-                  echo waiting; head -c 24 /dev/input/event0 | wc -c";
+    let script = "modprobe -a button evdev; echo waiting; head -c 24 /dev/input/event0 | wc -c";
     let flags = debian(script, "poweroff", "").replace("/boot/guest-initrd", "/tmp/initrd");
     let say = |command: &str| {
         format!("echo '{{\"command\":\"{command}\"}}' | socat -t 5 - UNIX-CONNECT:/tmp/control")
@@ -257,7 +257,7 @@ fn the_firmware_test_suite_finds_no_failure_in_the_tables(host: &Host) -> Result
          cpio -o -H newc > /tmp/fwts 2>/dev/null; cat /boot/guest-initrd /boot/guest-modules /tmp/fwts > /tmp/initrd",
     )?;
     let script = format!(
-        "insmod /lib/modules/*/msr.ko; mount -t tmpfs none /tmp; export PATH=/bin:/usr/local/bin; \
+        "modprobe msr; mount -t tmpfs none /tmp; export PATH=/bin:/usr/local/bin; \
          fwts --batch --quiet -r /tmp/log {ACPI_TESTS}; cat /tmp/log"
     );
     let flags = debian(&script, "poweroff", "iomem=relaxed").replace("/boot/guest-initrd", "/tmp/initrd");
