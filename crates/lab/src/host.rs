@@ -75,6 +75,7 @@ pub struct Host {
     pub(crate) emulator: Emulator,
     line: Mutex<Line>,
     timeline: Timeline,
+    silence_limit: Duration,
     /// Owns the folder of the run and its lock; none when the host stays.
     pub(crate) folder: Option<(tempfile::TempDir, File)>,
     /// Keeps other clients of a standing host off our port.
@@ -96,7 +97,9 @@ impl Host {
         let connected = begin.elapsed();
         let hardware = Hardware { profile, places };
         let timeline = Timeline::default();
-        let mut host = Self { hardware, emulator, line, timeline, folder: None, port_lock: None };
+        let silence_limit = SILENCE_LIMIT;
+        let mut host =
+            Self { hardware, emulator, line, timeline, silence_limit, folder: None, port_lock: None };
         let hello = host.await_hello(&host.lock_line())?;
         let stages = hello.stages.into_iter().map(|(name, at)| (name, Duration::from_millis(at))).collect();
         let processor = host.emulator.processor_time();
@@ -132,6 +135,11 @@ impl Host {
     /// Returns when the stages of its start were reached.
     pub fn timeline(&self) -> &Timeline {
         &self.timeline
+    }
+
+    /// Changes how long the host may give no sign of life before it counts as hung, [`SILENCE_LIMIT`] at first.
+    pub fn set_silence_limit(&mut self, limit: Duration) {
+        self.silence_limit = limit;
     }
 
     /// Runs a shell command line as root and waits for its end without limit, as long as the host is alive.
@@ -246,8 +254,8 @@ impl Host {
 
     fn check_life(&self, heard: Instant) -> Result<(), Failure> {
         self.check_kernel()?;
-        if heard.elapsed() > SILENCE_LIMIT {
-            let sign = format!("no sign of life for {} s", SILENCE_LIMIT.as_secs());
+        if heard.elapsed() > self.silence_limit {
+            let sign = format!("no sign of life for {} s", self.silence_limit.as_secs());
             return Err(Failure::Hang { sign, tail: console::tail(&self.hardware.places.console()) });
         }
         Ok(())

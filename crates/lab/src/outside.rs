@@ -125,6 +125,11 @@ impl Hardware {
         self.places.sound(id)
     }
 
+    /// Returns the file that the kernel's console is written to.
+    pub fn console_file(&self) -> PathBuf {
+        self.places.console()
+    }
+
     /// Connects to the emulator's control socket.
     pub fn control(&self) -> Result<Qmp, Failure> {
         Ok(Qmp::connect(&self.places.control())?)

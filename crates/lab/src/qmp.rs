@@ -53,10 +53,14 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Sends a command and returns its answer.
+    /// Sends a command, with arguments or null, and returns its answer.
     pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, QmpError> {
         let failed = |cause| QmpError::Socket { command: command.to_owned(), cause };
-        let request = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
+        let mut request = json!({ "execute": command });
+        if !arguments.is_null() {
+            request["arguments"] = arguments;
+        }
+        let request = format!("{request}\n");
         self.reader.get_mut().write_all(request.as_bytes()).map_err(failed)?;
         for _ in 0..EVENT_LIMIT {
             let answer = self.read_line().map_err(failed)?;

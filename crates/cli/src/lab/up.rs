@@ -18,12 +18,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     if arguments.start.verbose {
         print_timeline(host.timeline());
     }
-    progress(&format!(
-        "the host is up with {}; `allod lab shell` opens a shell in it",
-        host.profile().description
-    ));
+    progress(&format!("the host `{}` is up: {}", arguments.name.host, host.profile().description));
     for card in &host.profile().cards {
-        progress(&format!("  card {}: {}", card.id, card.device));
+        progress(&format!("    {:12} {}", card.id, card.device));
     }
+    progress(&format!("its console is written to {}", host.hardware().console_file().display()));
+    progress("`allod lab shell` opens a shell in it, `allod lab down` ends it");
     Ok(ExitCode::SUCCESS)
 }

@@ -5,13 +5,14 @@ use lab::{Failure, Host};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) const SCENARIOS: [Scenario; 16] = [
+pub(crate) const SCENARIOS: [Scenario; 17] = [
     shared("host_has_kvm_vfio_and_groups", "plain", host_has_kvm_vfio_and_groups),
     shared("exit_status_and_streams_are_passed_on", "plain", exit_status_and_streams_are_passed_on),
     shared("command_that_cannot_start_is_no_exit_status", "plain", command_that_cannot_start),
     shared("slow_command_is_a_time_out_and_the_host_goes_on", "plain", slow_command_is_a_time_out),
     to_the_end("kernel_panic_is_told_from_a_failure", "plain", kernel_panic_is_told_from_a_failure),
     to_the_end("power_off_inside_is_told_from_a_failure", "plain", power_off_is_told_from_a_failure),
+    to_the_end("silent_host_is_a_hang", "plain", silent_host_is_a_hang),
     to_the_end("power_cut_ends_the_emulator", "plain", power_cut_ends_the_emulator),
     Scenario {
         name: "killed_starter_leaves_no_emulator_behind",
@@ -98,6 +99,16 @@ fn kernel_panic_is_told_from_a_failure(host: Host) -> Result<(), Failure> {
 fn power_off_is_told_from_a_failure(host: Host) -> Result<(), Failure> {
     let result = host.run("poweroff -f");
     assert!(matches!(result, Err(Failure::PoweredOff { .. })), "{result:?}");
+    Ok(())
+}
+
+fn silent_host_is_a_hang(mut host: Host) -> Result<(), Failure> {
+    host.set_silence_limit(Duration::from_secs(8));
+    // Signs of life keep a command that says nothing.
+    assert!(host.run("sleep 10")?.is_success());
+    host.hardware().control()?.execute("stop", Default::default())?;
+    let result = host.run("true");
+    assert!(result.as_ref().is_err_and(Failure::is_hang), "{result:?}");
     Ok(())
 }
 
