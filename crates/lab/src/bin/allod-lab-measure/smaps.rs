@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     const SMAPS: &str = "\
-55d0c0000000-55d0c0010000 r-xp 00000000 00:1b 77                         /root/vmm
+55d0c0000000-55d0c0010000 r-xp 00000000 00:1b 77                         /home/seat/vmm
 Size:                 64 kB
 Rss:                  60 kB
 Pss:                  30 kB
@@ -90,7 +90,7 @@ Private_Dirty:         4 kB
             pss: 34,
             private_dirty: 12,
             mappings: 3,
-            dirty: vec![("/root/vmm".to_owned(), 8), ("anonymous".to_owned(), 4)],
+            dirty: vec![("/home/seat/vmm".to_owned(), 8), ("anonymous".to_owned(), 4)],
             guest_ram_huge: 2048,
             guest_ram_resident: 4096,
         };

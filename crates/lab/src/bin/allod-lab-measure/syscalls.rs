@@ -75,7 +75,7 @@ mod tests {
     const LOG: &str = "\
 10    openat(AT_FDCWD, \"/dev/kvm\", O_RDWR|O_CLOEXEC) = 3
 10    vfork( <unfinished ...>
-11    execve(\"/root/allod-vmm\", [\"allod-vmm\"], 0x7ffc /* 5 vars */ <unfinished ...>
+11    execve(\"/home/seat/allod-vmm\", [\"allod-vmm\"], 0x7ffc /* 5 vars */ <unfinished ...>
 10    <... vfork resumed>)              = 11
 11    <... execve resumed>)             = 0
 11    brk(NULL)                         = 0x55d

@@ -129,7 +129,7 @@ fn split(line: &str) -> Option<(Duration, &str, &str)> {
 mod tests {
     use super::*;
 
-    const EXEC: &str = "       allod-vmm-206     [000] .....    29.336038: sched_process_exec: filename=/root/b/allod-vmm pid=206 old_pid=206\n";
+    const EXEC: &str = "       allod-vmm-206     [000] .....    29.336038: sched_process_exec: filename=/home/seat/b/allod-vmm pid=206 old_pid=206\n";
     const ENTRY: &str =
         "           vcpu0-208     [000] d..1.    29.482617: kvm_entry: vcpu 0, rip 0x1000b20\n";
     const HEADER: &str = "# tracer: nop\n#  TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION\n";
