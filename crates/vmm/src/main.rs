@@ -75,7 +75,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
     // Before the first vCPU thread, which would otherwise be ended by the signals.
     let signals = linux::event::Signals::of_termination().map_err(explain)?;
     let machine = Machine::build(kvm, config).map_err(explain)?;
-    let session = Session { spec, start, machine, console, control, signals, counters };
+    let session = Session { spec, start, machine, console, control, signals, counters, output_due: None };
     session.run().map_err(explain)
 }
 
