@@ -4,6 +4,7 @@
 //! error, results (a table, a closing line, or JSON) to standard output.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod demo;
 mod process;
@@ -39,6 +40,8 @@ enum Verb {
     Demo,
     /// Set up, check, run every test, build the release binaries and run the lab's scenarios.
     Test(test::Options),
+    /// Measure ourselves beside others, in the lab.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Test(options) => test::run(options, &workspace, &mut report),
+        Verb::Bench(options) => bench::run(options, &workspace, &mut report),
     });
     if let Err(error) = outcome {
         eprintln!("error: {error:#}");

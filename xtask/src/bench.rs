@@ -1,0 +1,33 @@
+//! `cargo xtask bench`: figures of our own beside those of others, measured in the lab.
+//!
+//! Never part of `test`: a figure is no test. One benchmark per file below; `main` calls this.
+
+mod boot;
+mod figures;
+mod session;
+mod table;
+
+use crate::report::Report;
+use crate::workspace::Workspace;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+/// Which benchmark.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Start a machine without devices: time, exits, memory and system calls, beside QEMU's in the same run.
+    Boot(boot::Options),
+}
+
+/// Runs a benchmark as phases of `report`.
+pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
+    match &options.benchmark {
+        Benchmark::Boot(options) => boot::run(options, workspace, report),
+    }
+}
