@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use seat::launch::{self, Disk, Request};
 use seat::terminal::RawTerminal;
-use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec};
+use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
 ///
@@ -42,6 +42,9 @@ pub(crate) struct Arguments {
     /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
     #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
     disk: Vec<Disk>,
+    /// A PCI function of this host that the machine is to have, bound to vfio-pci; may be given several times
+    #[arg(long, value_name = "BDF")]
+    device: Vec<PciAddress>,
     /// Leave the entropy device (virtio-rng) out
     #[arg(long)]
     no_rng: bool,
@@ -141,6 +144,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         command_line: arguments.cmdline.clone(),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
+        functions: arguments.device.clone(),
         control: arguments.control.clone(),
         escape,
         end_on_reset: arguments.no_reboot,

@@ -13,6 +13,7 @@ use pci::{
     SharedFunction,
 };
 
+use crate::assigned::{self, AssignError, Assigned};
 use crate::board::clock::Deadline;
 use crate::board::debug_port::{DEBUG_PORT, DebugPort, POST_PORT, PostPort};
 use crate::board::i8042::{self, I8042};
@@ -44,6 +45,7 @@ pub(crate) struct Chipset {
     // The pins of functions that tell of them by a change.
     pins: Mutex<BTreeMap<FunctionId, SharedLine>>,
     endpoints: Plugged,
+    assigned: assigned::Plugged,
     // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
     pm_base: Mutex<Option<u16>>,
 }
@@ -63,6 +65,9 @@ pub enum ChipsetError {
     /// A virtio device cannot be had.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// An assigned function cannot be plugged in.
+    #[error(transparent)]
+    Assigned(#[from] AssignError),
 }
 
 /// What the chipset is connected to.
@@ -70,6 +75,7 @@ pub(crate) struct Connections<'a> {
     pub(crate) vm: &'a Vm,
     pub(crate) ram: &'a GuestRam,
     pub(crate) endpoints: &'a Endpoints,
+    pub(crate) assigned: Option<&'a Assigned>,
     pub(crate) clock: &'a Arc<MachineClock>,
     pub(crate) events: &'a Arc<Events>,
     pub(crate) console: &'a Arc<OutputBuffer>,
@@ -104,6 +110,7 @@ impl Chipset {
             lines: Lines::new(move |gsi| Box::new(KvmLine(vm.irq_line(gsi)))),
             pins: Mutex::default(),
             endpoints: Plugged::default(),
+            assigned: assigned::Plugged::default(),
             serial: Arc::new(Mutex::new(serial)),
             power: Arc::new(Mutex::new(power)),
             rtc: Arc::clone(to.rtc),
@@ -132,6 +139,10 @@ impl Chipset {
             messages: &chipset.messages,
             lines: &chipset.lines,
         })?;
+        if let Some(assigned) = to.assigned {
+            let (pci, messages) = (&*chipset.pci, &chipset.messages);
+            chipset.assigned = assigned.plug(&assigned::Sockets { vm: to.vm, pci, messages })?;
+        }
         Ok(chipset)
     }
 
@@ -151,17 +162,24 @@ impl Chipset {
 
     /// Follows what a PCI function has changed.
     pub(crate) fn follow(&self, id: FunctionId, change: Change) -> Result<(), MessageError> {
-        match change {
+        match &change {
             Change::Bars => self.pci.refresh(id),
-            Change::PmBaseMoved(base) => self.move_power(base),
-            Change::Intx(high) => self.drive_pin(id, high),
-            Change::Msi(change) => self.messages.follow_msi(id, &change, self.pci.bdf(id))?,
-            Change::Msix(change) => self.messages.follow_msix(id, &change, self.pci.bdf(id))?,
+            Change::PmBaseMoved(base) => self.move_power(*base),
+            Change::Intx(high) => self.drive_pin(id, *high),
+            Change::Msi(change) => self.messages.follow_msi(id, change, self.pci.bdf(id))?,
+            Change::Msix(change) => self.messages.follow_msix(id, change, self.pci.bdf(id))?,
             // RAM answers below 1 MiB whatever the shadow registers say, and interrupts take the IOAPIC's way: both
             // are right for a kernel that is started without firmware. What answers at RCBA is nobody.
             _ => {}
         }
+        // After the routes: the hardware may speak as soon as it is told that it may.
+        self.assigned.follow(id, &change);
         Ok(())
+    }
+
+    /// Ends what assigned functions still do for this life.
+    pub(crate) fn stop_assigned(&self) {
+        self.assigned.stop();
     }
 
     /// Serves the guest's requests to devices without a thread of their own; true when more is left.

@@ -17,6 +17,8 @@ pub enum Event {
     PowerOff,
     /// A vCPU cannot go on.
     Fault(String),
+    /// Something worth telling that the machine survives.
+    Note(String),
 }
 
 /// The queue of events, and the fd that tells of them and of output, input room and moved deadlines.

@@ -3,6 +3,7 @@
 //! Not here: opening anything under /dev or /sys, and seats. The VMM process is the caller.
 #![forbid(unsafe_code)]
 
+pub mod assigned;
 pub mod board;
 pub mod boot;
 pub mod bus;
@@ -12,6 +13,7 @@ pub mod cpu;
 mod endpoints;
 mod events;
 pub mod firmware;
+mod followers;
 pub mod interrupt;
 pub mod layout;
 mod life;
@@ -25,6 +27,7 @@ mod virtio;
 pub use chipset::ChipsetError;
 pub use endpoints::{DISK_LIMIT, Disk, EndpointError};
 pub use events::{Event, Events};
+pub use followers::FollowError;
 pub use life::LifeError;
 pub use machine::{BuildError, Config, Machine};
 pub use messages::MessageError;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use linux::kvm::{CpuidEntry, Kvm, KvmError, Vcpu, Vm};
 use linux::memory::{GuestAddress, GuestBytes, GuestRam};
 
+use crate::assigned::{AssignError, Assigned};
 use crate::board::debug_port::POST_PORT;
 use crate::board::output::OutputBuffer;
 use crate::board::rtc::{self, Rtc};
@@ -51,6 +52,9 @@ pub enum LifeError {
     /// A vCPU's thread could not be made.
     #[error("make a vCPU thread")]
     Thread(#[source] io::Error),
+    /// Assigned functions do not fit, or cannot be reset.
+    #[error(transparent)]
+    Assigned(#[from] AssignError),
 }
 
 /// What a life is made from.
@@ -62,6 +66,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) ram_size: u64,
     pub(crate) kernel: &'a mut Kernel,
     pub(crate) endpoints: &'a Endpoints,
+    pub(crate) assigned: Option<&'a Assigned>,
     pub(crate) connections: ConnectionsWithoutVm<'a>,
 }
 
@@ -96,13 +101,14 @@ impl Life {
             vm.map(block.guest, &block.memory, false)?;
         }
 
-        let board = board(ingredients.cpus, ingredients.endpoints);
+        let board = board(&ingredients)?;
         let outside = &ingredients.connections;
         outside.rtc_line.plug(vm.irq_line(RTC_IRQ));
         let connections = Connections {
             vm: &vm,
             ram: ingredients.ram,
             endpoints: ingredients.endpoints,
+            assigned: ingredients.assigned,
             clock: outside.clock,
             events: outside.events,
             console: outside.console,
@@ -153,8 +159,18 @@ const START_MSRS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 0x800 | 6)];
 const BUFFERED_PORTS: [(u16, u32); 3] =
     [(pci::ADDRESS_PORT, 4), (rtc::BASE as u16, 1), (POST_PORT as u16, 1)];
 
-fn board(cpus: u32, endpoints: &Endpoints) -> acpi::Board {
-    acpi::Board { endpoints: endpoints.devices(), ..acpi::Board::new((0..cpus).collect()) }
+fn board(of: &Ingredients<'_>) -> Result<acpi::Board, AssignError> {
+    let mut board = acpi::Board::new((0..of.cpus).collect());
+    board.endpoints = of.endpoints.devices();
+    if let Some(assigned) = of.assigned {
+        board.root_ports = assigned.ports();
+        // One bus below each port.
+        board.ecam.last_bus = u8::try_from(board.root_ports.len()).unwrap_or(u8::MAX);
+        let ram_end = layout::ram_blocks(of.ram_size).last().map_or(0, |block| block.end);
+        let window = assigned.high_window(ram_end, cpuid::physical_bits(of.cpuid))?;
+        board.memory_windows_64.extend(window);
+    }
+    Ok(board)
 }
 
 fn write_tables(board: &acpi::Board, ram: &GuestRam) -> Result<u64, LifeError> {

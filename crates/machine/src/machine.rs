@@ -1,5 +1,6 @@
 //! The machine as its process sees it: built once, living one life after another, steered from the event thread.
 
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +8,7 @@ use linux::kvm::{CpuidEntry, Kvm, KvmError};
 use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
 use spec::{MachineState, MemoryBacking, MemorySpec};
 
+use crate::assigned::{self, AssignError, Assigned, Opening};
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
@@ -30,6 +32,8 @@ pub struct Config {
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its assigned functions.
+    pub assigned: Option<assigned::Request>,
 }
 
 /// A machine could not be built.
@@ -67,6 +71,9 @@ pub enum BuildError {
     /// The kernel gave no event fd.
     #[error("make an event fd")]
     Event(#[source] std::io::Error),
+    /// Assigned functions cannot be had.
+    #[error(transparent)]
+    Assigned(#[from] AssignError),
 }
 
 /// A machine. All methods are for the one event thread that owns it.
@@ -75,6 +82,7 @@ pub struct Machine {
     cpuid: Vec<CpuidEntry>,
     config: Config,
     endpoints: Endpoints,
+    assigned: Option<Assigned>,
     clock: Arc<MachineClock>,
     events: Arc<Events>,
     console: Arc<OutputBuffer>,
@@ -96,7 +104,7 @@ const SMALLEST_MEMORY: u64 = 16 << 20;
 
 impl Machine {
     /// Builds the machine, paused before its first instruction.
-    pub fn build(kvm: Kvm, config: Config) -> Result<Self, BuildError> {
+    pub fn build(kvm: Kvm, mut config: Config) -> Result<Self, BuildError> {
         let max = kvm.max_vcpus();
         if config.cpus == 0 || config.cpus as usize > max {
             return Err(BuildError::Cpus { wanted: config.cpus, max });
@@ -108,8 +116,13 @@ impl Machine {
         if config.disks.len() > DISK_LIMIT {
             return Err(BuildError::Disks { wanted: config.disks.len() });
         }
-        let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
+        // First of all, because it takes longest, and most of that is waiting.
+        let opening = config.assigned.take().map(|request| Opening::begin(request, &events)).transpose()?;
+        let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
+        if let Some(opening) = &opening {
+            opening.map(ram.blocks())?;
+        }
         let wake: Arc<dyn Wake> = Arc::clone(&events) as _;
         let clock = Arc::<MachineClock>::default();
         let rtc_line = Socket::default();
@@ -119,6 +132,7 @@ impl Machine {
             rtc: Arc::new(Mutex::new(build_rtc(&config, &clock, &rtc_line, &wake))),
             rtc_line,
             endpoints: Endpoints { rng: config.rng, disks: config.disks.clone() },
+            assigned: opening.map(Opening::finish).transpose()?,
             config,
             clock,
             console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&wake)),
@@ -160,7 +174,15 @@ impl Machine {
 
     /// Resets the machine: this life ends and the next begins, in the same state (running or paused).
     pub fn reset(&mut self) -> Result<(), LifeError> {
+        if let Some(life) = &self.life {
+            // Before the event fds that they signal have nobody who listens.
+            life.vcpus.pause();
+            life.chipset.stop_assigned();
+        }
         self.life = None;
+        if let Some(assigned) = &self.assigned {
+            assigned.reset()?;
+        }
         self.rtc.lock().unwrap_or_else(PoisonError::into_inner).reset();
         self.begin_life()?;
         if let (MachineState::Running, Some(life)) = (self.state, &self.life) {
@@ -182,6 +204,18 @@ impl Machine {
     /// Whether it runs.
     pub fn state(&self) -> MachineState {
         self.state
+    }
+
+    /// Readable when the host tells something of an assigned function; `None` without any.
+    pub fn attention_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.assigned.as_ref().map(Assigned::attention_fd)
+    }
+
+    /// Acts on what the host tells of assigned functions.
+    pub fn attend(&self) {
+        if let Some(assigned) = &self.assigned {
+            assigned.attend();
+        }
     }
 
     /// What its threads and devices want looked after.
@@ -250,6 +284,7 @@ impl Machine {
             ram_size: self.config.memory.size.0,
             kernel: &mut self.config.kernel,
             endpoints: &self.endpoints,
+            assigned: self.assigned.as_ref(),
             connections: ConnectionsWithoutVm {
                 clock: &self.clock,
                 events: &self.events,

@@ -8,9 +8,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
+use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
-use spec::{Bytes, ConsoleSpec, DiskSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec};
+use spec::{
+    Bytes, ConsoleSpec, DiskSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec, PciAddress,
+};
+
+use crate::functions::{self, CannotAssign, OpenFunctions};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Request {
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<Disk>,
+    /// Functions of the host that it is to have.
+    pub functions: Vec<PciAddress>,
     /// Where to make the control socket.
     pub control: Option<PathBuf>,
     /// Whether a person sits at the console, so that it has an escape.
@@ -79,6 +86,9 @@ pub enum LaunchError {
         /// Which.
         path: PathBuf,
     },
+    /// The functions cannot be assigned.
+    #[error(transparent)]
+    Functions(#[from] CannotAssign),
     /// More memory than the host has.
     #[error(
         "the machine wants {wanted} of memory and this host has {present}; give it less, and leave some for the host itself"
@@ -132,6 +142,7 @@ pub struct Process {
 /// Starts the machine with the terminal's standard input and output as its console.
 pub fn start(request: &Request) -> Result<Process, LaunchError> {
     check_memory(request.memory.size)?;
+    let functions = open_functions(request)?;
     let kvm = open_kvm()?;
     let image = open("kernel", &request.kernel)?;
     let initrd = request.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
@@ -158,6 +169,7 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
             .zip(&disks)
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
+        assigned: functions.as_ref().map(OpenFunctions::spec),
         console: ConsoleSpec {
             input: Some(number(&input)),
             output: Some(number(&output)),
@@ -169,7 +181,8 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     };
     let inherited =
         [Some(&kvm), Some(&image), initrd.as_ref(), control.as_ref(), Some(&input), Some(&output)];
-    for fd in inherited.into_iter().flatten().chain(&disks).chain([&report_end, &spec_end]) {
+    let assigned = functions.iter().flat_map(OpenFunctions::files);
+    for fd in inherited.into_iter().flatten().chain(&disks).chain(assigned).chain([&report_end, &spec_end]) {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
@@ -206,6 +219,18 @@ impl Process {
         read.map_err(kernel("read the exit report"))?;
         serde_json::from_str(&text).map_err(|_| LaunchError::NoReport { how: describe(status) })
     }
+}
+
+/// Opens the functions, if any are asked for.
+fn open_functions(request: &Request) -> Result<Option<OpenFunctions>, LaunchError> {
+    if request.functions.is_empty() {
+        return Ok(None);
+    }
+    let tree = DirectoryTree::system().map_err(|error| {
+        kernel("open the root directory")(std::io::Error::from_raw_os_error(error.errno.0))
+    })?;
+    let found = functions::find(&tree, &request.functions)?;
+    Ok(Some(found.open(&tree, request.memory.size)?))
 }
 
 /// No report comes near this.

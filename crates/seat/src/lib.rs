@@ -3,5 +3,6 @@
 //! Not here: claiming hardware (`host`), deciding who gets what (`plan`), and everything inside the machine.
 #![forbid(unsafe_code)]
 
+pub mod functions;
 pub mod launch;
 pub mod terminal;

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod assigned;
 mod control;
 mod cpu_set;
 pub mod inventory;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod seat_file;
 mod size;
 
+pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile};
 pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use machine::{

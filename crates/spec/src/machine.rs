@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::{AssignedSpec, Bytes};
 
 /// A file descriptor that the process inherits: the proof that it may use what is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct MachineSpec {
     /// Disks (virtio-blk), in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskSpec>,
+    /// Functions of the host that it has as its own.
+    #[serde(default)]
+    pub assigned: Option<AssignedSpec>,
     /// Where the serial console goes.
     #[serde(default)]
     pub console: ConsoleSpec,

@@ -4,6 +4,7 @@
 //! machine uses are inherited fds too. People start it through `allod`.
 #![forbid(unsafe_code)]
 
+mod assigned;
 mod console;
 mod control;
 mod session;
@@ -71,6 +72,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             .zip(1..)
             .map(|(disk, number)| open_disk(disk, number))
             .collect::<Result<_, _>>()?,
+        assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,
     };
     // Before the first vCPU thread, which would otherwise be ended by the signals.
     let signals = linux::event::Signals::of_termination().map_err(explain)?;

@@ -46,7 +46,8 @@ const INPUT: u64 = 2;
 const OUTPUT: u64 = 3;
 const TIMER: u64 = 4;
 const LISTENER: u64 = 5;
-const FIRST_CLIENT: u64 = 6;
+const ATTENTION: u64 = 6;
+const FIRST_CLIENT: u64 = 7;
 
 impl Session<'_> {
     /// Lets the machine run to its end and says why it ended.
@@ -63,6 +64,9 @@ impl Session<'_> {
         poller.add_event(self.machine.events().fd(), MACHINE)?;
         poller.add(&self.signals, Interest::Readable, SIGNALS)?;
         poller.add(&timer, Interest::Readable, TIMER)?;
+        if let Some(fd) = self.machine.attention_fd() {
+            poller.add(fd, Interest::Readable, ATTENTION)?;
+        }
         self.control.watch(&poller, LISTENER, FIRST_CLIENT)?;
         self.console.watch_input(&poller, INPUT)?;
         self.machine.resume();
@@ -89,6 +93,10 @@ impl Session<'_> {
                         self.write_due_output(&poller)?;
                         None
                     }
+                    ATTENTION => {
+                        self.machine.attend();
+                        None
+                    }
                     LISTENER => self.control.accept(&poller).map(|()| None)?,
                     client => self.client(client)?,
                 };
@@ -111,6 +119,7 @@ impl Session<'_> {
             match event {
                 Event::PowerOff => return Ok(Some(ExitCause::PowerOff)),
                 Event::Fault(message) => return Ok(Some(ExitCause::Fault { message })),
+                Event::Note(text) => eprintln!("allod-vmm: {text}"),
                 Event::Reset(path) if self.spec.end_on_reset => {
                     return Ok(Some(ExitCause::Reset { path: path.to_string() }));
                 }

@@ -36,6 +36,12 @@ pub fn leaves(supported: &[CpuidEntry], topology: Topology, apic_id: u32) -> Vec
     leaves
 }
 
+/// Bits of a guest-physical address; 36 where the processor does not tell.
+pub fn physical_bits(supported: &[CpuidEntry]) -> u8 {
+    let leaf = supported.iter().find(|leaf| leaf.function == 0x8000_0008);
+    leaf.map_or(36, |leaf| leaf.eax.to_le_bytes()[0])
+}
+
 /// Bits of the APIC id that number the cores.
 fn core_bits(cpus: u32) -> u32 {
     cpus.next_power_of_two().trailing_zeros()

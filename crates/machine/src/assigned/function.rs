@@ -1,0 +1,236 @@
+//! An assigned function as the guest sees it in one life of the machine: config accesses and trapped BAR accesses.
+//!
+//! What is ours is answered from registers, the rest is carried to the hardware. Interrupts are wired by
+//! `interrupts`, mapped BARs shown by `placement`; the hierarchy says where.
+
+use std::sync::Arc;
+
+use linux::vfio::RegionIndex;
+use pci::register::{self, command};
+use pci::{BarIndex, BarRange, Change, ConfigSpace, Function, Msi, Msix, MsixPart};
+
+use super::areas::Holder;
+use super::hardware::Hardware;
+use super::interrupts::Interrupts;
+use super::placement::BarPlaces;
+use super::reset::SlotOwner;
+use crate::messages::Triggers;
+
+/// The guest's end of an assigned function.
+pub(crate) struct AssignedFunction {
+    hardware: Arc<Hardware>,
+    name: String,
+    config: ConfigSpace,
+    msi: Option<Msi>,
+    msix: Option<(u16, Msix)>,
+    // Whether it is in a power state in which it answers in its BARs.
+    awake: bool,
+    places: Arc<BarPlaces>,
+    interrupts: Arc<Interrupts>,
+    triggers: Triggers,
+    owner: Arc<dyn SlotOwner>,
+}
+
+const POWER_STATE: u8 = 0b11;
+
+impl AssignedFunction {
+    /// The function at power-on.
+    pub(crate) fn new(
+        hardware: Arc<Hardware>,
+        places: Arc<BarPlaces>,
+        interrupts: Arc<Interrupts>,
+        triggers: Triggers,
+        owner: Arc<dyn SlotOwner>,
+    ) -> Self {
+        let view = &hardware.view;
+        Self {
+            name: hardware.address.to_string(),
+            config: view.config.clone(),
+            msi: view.msi.clone(),
+            msix: view.msix.map(|(control, layout)| (control, Msix::new(layout))),
+            awake: true,
+            hardware,
+            places,
+            interrupts,
+            triggers,
+            owner,
+        }
+    }
+
+    fn read_hardware(&self, offset: u16, data: &mut [u8]) {
+        let device = self.hardware.device.as_ref();
+        let answered = device.read(RegionIndex::CONFIG, offset.into(), data).is_ok();
+        if !answered {
+            data.fill(0xff);
+        }
+        // Revision and class are the first that a driver reads and are never all-ones in a function that is there.
+        if !answered || (offset == register::REVISION && data.iter().all(|byte| *byte == 0xff)) {
+            self.hardware.health.suspect(device);
+        }
+    }
+
+    /// Writes to the hardware what is the hardware's of an access.
+    fn forward(&self, offset: u16, data: &[u8]) {
+        for (holder, bytes) in self.hardware.view.areas.stretches(offset, data.len()) {
+            let (Holder::Hardware, Some(data)) = (holder, data.get(bytes.clone())) else { continue };
+            let at = u64::from(offset) + bytes.start as u64;
+            if self.hardware.device.write(RegionIndex::CONFIG, at, data).is_err() {
+                self.hardware.health.suspect(self.hardware.device.as_ref());
+            }
+        }
+    }
+
+    /// The power state that a write at `offset` asks for, if it does.
+    fn asked_power_state(&self, offset: u16, data: &[u8]) -> Option<u8> {
+        let at = self.hardware.view.power_control?.checked_sub(offset)?;
+        data.get(usize::from(at)).map(|byte| byte & POWER_STATE)
+    }
+
+    /// Whether the function is in D0 now. One that does not say is left as it was.
+    fn reached_power_state(&self) -> bool {
+        let Some(control) = self.hardware.view.power_control else { return true };
+        let mut state = [0];
+        match self.hardware.device.read(RegionIndex::CONFIG, control.into(), &mut state) {
+            Ok(()) => state[0] & POWER_STATE == 0,
+            Err(_) => self.awake,
+        }
+    }
+
+    fn decodes_memory(&self) -> bool {
+        self.awake && self.config.command() & command::MEMORY != 0
+    }
+
+    /// Says what the guest's writes made of MSI and MSI-X.
+    fn follow(&mut self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(msi) = &mut self.msi {
+            changes.extend(msi.follow(&mut self.config).map(Change::Msi));
+        }
+        if let Some((control, msix)) = &mut self.msix {
+            changes.extend(msix.set_control(self.config.u16(*control)).map(Change::Msix));
+        }
+        changes
+    }
+
+    fn read_pending(&self, offset: u64, data: &mut [u8]) {
+        let Some((_, msix)) = &self.msix else { return };
+        for (byte, at) in data.iter_mut().zip(offset..) {
+            let first = at.saturating_mul(8);
+            let pending = |bit: &u64| {
+                let vector = u16::try_from(first + bit).unwrap_or(u16::MAX);
+                // A vector that may send now is not pending: its signal is on its way.
+                vector < msix.layout().vectors
+                    && msix.message(vector).is_none()
+                    && self.triggers.is_pending(vector)
+            };
+            *byte = (0..8).filter(pending).fold(0, |byte, bit| byte | 1 << bit);
+        }
+    }
+}
+
+impl Function for AssignedFunction {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn read_config(&mut self, offset: u16, data: &mut [u8]) {
+        self.config.read(offset, data);
+        for (holder, bytes) in self.hardware.view.areas.stretches(offset, data.len()) {
+            let (Holder::Hardware, Ok(skip)) = (holder, u16::try_from(bytes.start)) else { continue };
+            if let Some(data) = data.get_mut(bytes) {
+                self.read_hardware(offset + skip, data);
+            }
+        }
+    }
+
+    fn write_config(&mut self, offset: u16, data: &[u8]) -> Vec<Change> {
+        let decoded = self.decodes_memory();
+        self.config.write(offset, data);
+        let power = self.asked_power_state(offset, data);
+        let closes = decoded && (!self.decodes_memory() || power.is_some_and(|state| state != 0));
+        if closes {
+            // Before the hardware hears of it: the kernel takes the pages of a function that does not decode away from
+            // every map, and a vCPU that still reached them could not go on.
+            self.places.hide();
+        }
+        self.forward(offset, data);
+        if power.is_some() {
+            self.awake = self.reached_power_state();
+        }
+        if closes && self.decodes_memory() {
+            // The hardware did not follow; the hierarchy sees no change, so nobody else would show them again.
+            self.places.show();
+        }
+        self.follow()
+    }
+
+    fn bars(&self) -> Vec<BarRange> {
+        let mut bars = self.config.bars();
+        for bar in &mut bars {
+            bar.decode &= self.awake;
+        }
+        bars
+    }
+
+    fn reset(&mut self) -> Vec<Change> {
+        self.places.hide();
+        self.interrupts.stop();
+        self.triggers.clear();
+        // What it cannot be told is written here no more than by a bus that resets a dead card.
+        let _ = self.hardware.quiet();
+        let outcome = self.hardware.reset(&self.owner);
+        if outcome.hangs() {
+            self.hardware.health.end_machine("its reset, which the guest asked for, does not end");
+        }
+        self.config = self.hardware.view.config.clone();
+        self.awake = self.reached_power_state();
+        let mut changes: Vec<_> =
+            self.msix.as_mut().and_then(|(_, msix)| msix.reset()).map(Change::Msix).into_iter().collect();
+        changes.append(&mut self.follow());
+        self.interrupts.start();
+        changes
+    }
+
+    fn read_bar(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) -> Vec<Change> {
+        if bar == BarIndex::ROM {
+            self.hardware.rom.read(&self.hardware, offset, data);
+            return Vec::new();
+        }
+        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
+            MsixPart::Table(at) => {
+                if let Some((_, msix)) = &self.msix {
+                    msix.read_table(at, data);
+                }
+            }
+            MsixPart::Pending(at) => self.read_pending(at, data),
+            MsixPart::Neither => {
+                let device = self.hardware.device.as_ref();
+                if device.read(RegionIndex(bar.get().into()), offset, data).is_err() {
+                    data.fill(0xff);
+                    self.hardware.health.suspect(device);
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn write_bar(&mut self, bar: BarIndex, offset: u64, data: &[u8]) -> Vec<Change> {
+        if bar == BarIndex::ROM {
+            return Vec::new();
+        }
+        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
+            MsixPart::Table(at) => {
+                let change = self.msix.as_mut().and_then(|(_, msix)| msix.write_table(at, data));
+                change.map(Change::Msix).into_iter().collect()
+            }
+            MsixPart::Pending(_) => Vec::new(),
+            MsixPart::Neither => {
+                let device = self.hardware.device.as_ref();
+                if device.write(RegionIndex(bar.get().into()), offset, data).is_err() {
+                    self.hardware.health.suspect(device);
+                }
+                Vec::new()
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! An assigned function as it is on the host: its open device, and everything about it that is asked once.
+//!
+//! It outlives the lives of the machine; each life builds the guest's function on it anew (`function`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use linux::memory::MappingRange;
+use linux::vfio::config::{Config, ResetWays, command};
+use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation, RegionIndex, rom_bar_size};
+use pci::{BarIndex, Link, LinkSpeed};
+use spec::PciAddress;
+
+use super::bars::{self, AssignedBar};
+use super::config::{self, Offered, View, ViewError};
+use super::health::{Health, explain};
+use super::reset::{self, DEADLINE, ResetOutcome, SlotOwner};
+use super::rom::LazyRom;
+use super::snapshot::Snapshot;
+
+/// A function of the host in our hands.
+pub(crate) struct Hardware {
+    pub(crate) address: PciAddress,
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) bars: Vec<AssignedBar>,
+    pub(crate) view: View,
+    pub(crate) reset_ways: ResetWays,
+    pub(crate) rom: LazyRom,
+    pub(crate) health: Health,
+    // Made when first shown and kept: BARs move often, and mapping a large one costs the kernel time.
+    mapped: Mutex<BTreeMap<(BarIndex, u64), MappingRange>>,
+}
+
+/// A function cannot be assigned.
+#[derive(Debug, thiserror::Error)]
+pub enum ExamineError {
+    /// A call to the device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// It is not there, or does not answer.
+    #[error("it does not answer (its registers read as all-ones); it may be gone, asleep or broken")]
+    Silent,
+    /// What it says of itself cannot be shown to a guest.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl Hardware {
+    /// Asks the open `device` everything.
+    pub(crate) fn examine(
+        address: PciAddress,
+        device: Arc<dyn Device>,
+        health: Health,
+    ) -> Result<Self, ExamineError> {
+        let snapshot = Snapshot::read(device.as_ref())?;
+        if snapshot.u32(pci::register::REVISION) == u32::MAX {
+            return Err(ExamineError::Silent);
+        }
+        let offered = offered(device.as_ref(), &snapshot)?;
+        let mut bars = bars::read(device.as_ref(), &snapshot)?;
+        let rom_size = rom_bar_size(device.as_ref())?;
+        let declared: Vec<_> = bars.iter().map(|bar| bar.bar).collect();
+        let view = config::build(&snapshot, &declared, rom_size, offered)?;
+        if let Some(layout) = view.msix_layout() {
+            bars.iter_mut().for_each(|bar| bar.cut_around(layout));
+        }
+        let reset_ways = Config(device.as_ref()).reset_ways().unwrap_or_default();
+        drop(snapshot);
+        let mapped = Mutex::default();
+        Ok(Self { address, device, bars, view, reset_ways, rom: LazyRom::default(), health, mapped })
+    }
+
+    /// Takes the function off the bus and wakes it, as a guest expects it after power-on.
+    ///
+    /// The kernel leaves decode on when it opens a function (`vfio_pci_core.c`, vfio_pci_core_enable).
+    pub(crate) fn quiet(&self) -> Result<(), DeviceError> {
+        let config = Config(self.device.as_ref());
+        let off = command::IO | command::MEMORY | command::BUS_MASTER | command::INTX_DISABLE;
+        config.change_command(off, 0).map(drop)
+    }
+
+    /// Resets the function by the first way that works, and tells when none does.
+    pub(crate) fn reset(&self, owner: &Arc<dyn SlotOwner>) -> ResetOutcome {
+        let outcome = reset::reset(&self.device, self.reset_ways, owner, DEADLINE);
+        if outcome.by.is_none() {
+            let tried: Vec<_> =
+                outcome.failed.iter().map(|(rung, error)| format!("{rung}: {}", explain(error))).collect();
+            self.health.suspect(self.device.as_ref());
+            self.health.note(&format!(
+                "it could not be reset, so the guest meets it as it was left ({})",
+                if tried.is_empty() { "there is no way".to_owned() } else { tried.join("; ") }
+            ));
+        }
+        outcome
+    }
+
+    /// The mappable parts of a BAR.
+    pub(crate) fn mappable(&self, bar: BarIndex) -> &[Area] {
+        self.bars.iter().find(|found| found.bar.index == bar).map_or(&[], |found| &found.mappable)
+    }
+
+    /// Maps a part of a BAR, or gives the map that there is.
+    pub(crate) fn map(&self, bar: BarIndex, area: Area) -> Result<MappingRange, DeviceError> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(range) = mapped.get(&(bar, area.offset)) {
+            return Ok(range.clone());
+        }
+        let region = RegionIndex(bar.get().into());
+        let mapping = Arc::new(self.device.map(region, area)?);
+        let whole = 0..mapping.len();
+        let range = MappingRange::new(mapping, whole)
+            .ok_or_else(|| DeviceError::new(Operation::Map { region, area }, Cause::NotMappable))?;
+        mapped.insert((bar, area.offset), range.clone());
+        Ok(range)
+    }
+
+    /// The best link it can have; a conventional function has none, and its port shows the slowest.
+    pub(crate) fn link(&self) -> Link {
+        self.view.link.unwrap_or(Link { speed: LinkSpeed::Gen1, width: 1 })
+    }
+}
+
+fn offered(device: &dyn Device, config: &Snapshot<'_>) -> Result<Offered, DeviceError> {
+    let pin = config.u8(pci::register::INTERRUPT_PIN) != 0;
+    let vectors = |irq| device.irq(irq).map(|info| if info.event_fd { info.count } else { 0 });
+    Ok(Offered {
+        // A function without a pin has nothing to ask for.
+        pin: pin && vectors(IrqIndex::Intx)? > 0,
+        msi: vectors(IrqIndex::Msi)?,
+        msix: vectors(IrqIndex::Msix)?,
+    })
+}

@@ -1,0 +1,87 @@
+//! Opening assigned functions while the machine does other things: each on a thread of its own, because the kernel resets
+//! a function when it is opened and waits 100 ms for it.
+//!
+//! The IOMMU map of guest memory is made meanwhile: what takes longest decides when the machine starts.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use linux::memory::RamBlock;
+use linux::vfio::{Access, Device, KernelDevice};
+use spec::PciAddress;
+
+use super::attention::Attention;
+use super::hardware::Hardware;
+use super::health::Health;
+use super::{AssignError, Assigned, Function, FunctionPlace, Request};
+use crate::events::Events;
+use crate::followers::{self, Dma};
+
+/// FunctionPlace that are being opened.
+pub(crate) struct Opening {
+    access: Arc<Access>,
+    threads: Vec<(FunctionPlace, JoinHandle<Result<Opened, AssignError>>)>,
+}
+
+struct Opened {
+    device: Arc<KernelDevice>,
+    hardware: Arc<Hardware>,
+}
+
+/// An opening thread calls the kernel and walks a config space.
+const STACK: usize = 256 << 10;
+
+impl Opening {
+    /// Begins to open what `request` names.
+    pub(crate) fn begin(request: Request, events: &Arc<Events>) -> Result<Self, AssignError> {
+        request.check()?;
+        let access = Arc::new(request.access);
+        let mut threads = Vec::with_capacity(request.functions.len());
+        for place in request.functions {
+            let (address, access) = (place.address, Arc::clone(&access));
+            let health = Health::new(address, Arc::clone(events));
+            let thread = std::thread::Builder::new()
+                .name(format!("open {address}"))
+                .stack_size(STACK)
+                .spawn(move || open(&access, address, health))
+                .map_err(AssignError::Thread)?;
+            threads.push((place, thread));
+        }
+        Ok(Self { access, threads })
+    }
+
+    /// Lets the functions reach the guest's memory. It is pinned, and zeroed before, here.
+    pub(crate) fn map(&self, blocks: &[RamBlock]) -> Result<(), AssignError> {
+        let bytes = blocks.iter().map(|block| block.memory.len() as u64).sum();
+        followers::show_all(&Dma(self.access.space()), blocks)
+            .map_err(|error| AssignError::Memory { bytes, error })
+    }
+
+    /// Waits until all are open.
+    pub(crate) fn finish(self) -> Result<Assigned, AssignError> {
+        let mut assigned = Assigned {
+            access: self.access,
+            devices: Vec::new(),
+            functions: Vec::new(),
+            attention: Attention::new().map_err(AssignError::Event)?,
+        };
+        for (place, thread) in self.threads {
+            let opened = thread.join().map_err(|_| AssignError::Panicked { address: place.address })??;
+            let watched = assigned.attention.watch(&opened.hardware);
+            watched.map_err(|errno| AssignError::Watch { address: place.address, errno })?;
+            assigned.devices.push(opened.device);
+            assigned.functions.push(Function { place, hardware: opened.hardware });
+        }
+        assigned.functions.sort_by_key(|function| (function.place.slot, function.place.function));
+        Ok(assigned)
+    }
+}
+
+fn open(access: &Access, address: PciAddress, health: Health) -> Result<Opened, AssignError> {
+    let device = access.open_device(address).map_err(|error| AssignError::Open { address, error })?;
+    let device = Arc::new(device);
+    let shared: Arc<dyn Device> = Arc::clone(&device) as _;
+    let hardware = Hardware::examine(address, shared, health)
+        .map_err(|error| AssignError::Examine { address, error })?;
+    Ok(Opened { device, hardware: Arc::new(hardware) })
+}

@@ -1,0 +1,18 @@
+//! Fake devices as the functions of a machine, for the tests of this folder.
+
+use std::sync::Arc;
+
+use linux::vfio::fake::FakeDevice;
+use spec::PciAddress;
+
+use super::hardware::Hardware;
+use super::health::Health;
+use crate::events::Events;
+
+/// A device examined as function 0000:03:00.0, and what it tells.
+pub(crate) fn hardware(device: &Arc<FakeDevice>) -> (Arc<Hardware>, Arc<Events>) {
+    let events = Arc::new(Events::new().unwrap());
+    let address = PciAddress::new(0, 3, 0, 0).unwrap();
+    let health = Health::new(address, Arc::clone(&events));
+    (Arc::new(Hardware::examine(address, Arc::clone(device) as _, health).unwrap()), events)
+}

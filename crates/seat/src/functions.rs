@@ -1,0 +1,506 @@
+//! The functions that a machine is to have: found on the host, checked, placed and opened.
+//!
+//! Everything that stands in the way is told at once, each reason with its remedy, before anything is touched; nothing
+//! on the host changes here. Binding drivers is the host side's. `launch` is the caller.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use linux::sysfs::Tree;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
+
+/// Slots of one machine at most; each takes a root port.
+const SLOT_LIMIT: usize = 15;
+/// Functions of one slot at most.
+const FUNCTION_LIMIT: usize = 8;
+/// The capability to lock any amount of memory (include/uapi/linux/capability.h).
+const CAP_IPC_LOCK: u32 = 14;
+
+const CONTAINER: &str = "/dev/vfio/vfio";
+const IOMMUFD: &str = "/dev/iommu";
+
+/// The functions as found, nothing opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    functions: Vec<FoundFunction>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FoundFunction {
+    address: PciAddress,
+    group: u32,
+    // Its own file, where the kernel has one.
+    cdev: Option<String>,
+    slot: u8,
+    function: u8,
+}
+
+/// The open files of the functions.
+#[derive(Debug)]
+pub(crate) struct OpenFunctions {
+    pub(crate) files: OpenFiles,
+    pub(crate) functions: Vec<AssignedFunctionSpec>,
+}
+
+/// As [`spec::VfioFiles`], owned.
+#[derive(Debug)]
+pub(crate) enum OpenFiles {
+    Groups { container: OwnedFd, groups: Vec<(u32, OwnedFd)> },
+    // The control file, and one file for each function.
+    Iommufd { control: OwnedFd, devices: Vec<OwnedFd> },
+}
+
+impl OpenFunctions {
+    /// All files, to be inherited.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &OwnedFd> {
+        let (first, rest): (_, Vec<_>) = match &self.files {
+            OpenFiles::Groups { container, groups } => {
+                (container, groups.iter().map(|(_, file)| file).collect())
+            }
+            OpenFiles::Iommufd { control, devices } => (control, devices.iter().collect()),
+        };
+        std::iter::once(first).chain(rest)
+    }
+
+    /// The document that names the files by their numbers.
+    pub(crate) fn spec(&self) -> AssignedSpec {
+        let number = |file: &OwnedFd| InheritedFd(file.as_raw_fd());
+        let mut functions = self.functions.clone();
+        let files = match &self.files {
+            OpenFiles::Groups { container, groups } => VfioFiles::Groups {
+                container: number(container),
+                groups: groups
+                    .iter()
+                    .map(|(id, file)| VfioGroupFile { id: *id, file: number(file) })
+                    .collect(),
+            },
+            OpenFiles::Iommufd { control, devices } => {
+                for (function, file) in functions.iter_mut().zip(devices) {
+                    function.file = Some(number(file));
+                }
+                VfioFiles::Iommufd { control: number(control) }
+            }
+        };
+        AssignedSpec { files, functions }
+    }
+}
+
+/// Everything that stands in the way of assigning the functions.
+#[derive(Debug, thiserror::Error)]
+#[error("the functions cannot be assigned:\n{}", .0.iter().map(|reason| format!("  - {reason}")).collect::<Vec<_>>().join("\n"))]
+pub struct CannotAssign(pub Vec<Reason>);
+
+/// One thing that stands in the way, with its remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Named twice.
+    #[error("{0} is named twice; name each function once")]
+    Twice(PciAddress),
+    /// Not there.
+    #[error("there is no PCI function {0} on this host; `allod devices` lists those there are")]
+    Missing(PciAddress),
+    /// No endpoint.
+    #[error("{0} is a bridge, and only endpoints can be assigned; name the functions behind it instead")]
+    Bridge(PciAddress),
+    /// No IOMMU.
+    #[error(
+        "{0} has no IOMMU group, so its DMA could reach all memory; switch the IOMMU on (VT-d or AMD-Vi in the firmware setup, on Intel also `intel_iommu=on` on the kernel command line)"
+    )]
+    NoGroup(PciAddress),
+    /// At a host driver, or none.
+    #[error("{address} is {}, not at vfio-pci; hand it over with: {}", at(driver.as_deref()), claim(*address, driver.as_deref()))]
+    NotBound {
+        /// The function.
+        address: PciAddress,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
+    /// Another function of the group is at a host driver.
+    #[error(
+        "IOMMU group {group} of {address} cannot be split, and the host still uses {}; hand those over too, or free them from their drivers",
+        list(members)
+    )]
+    NotViable {
+        /// The function.
+        address: PciAddress,
+        /// Its group.
+        group: u32,
+        /// Who holds the others.
+        members: Vec<(PciAddress, String)>,
+    },
+    /// Open elsewhere.
+    #[error(
+        "{path} is in use: another process, most likely another machine, has the functions of its IOMMU group; end that first"
+    )]
+    Busy {
+        /// The file.
+        path: String,
+    },
+    /// For others.
+    #[error("this user may not open {path}; as root: `chown $USER {path}`, or run as root")]
+    Denied {
+        /// The file.
+        path: String,
+    },
+    /// A file cannot be opened.
+    #[error("open {path}: {errno}; is the module vfio-pci loaded (`modprobe vfio-pci`)?")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// More than a machine has places for.
+    #[error("{wanted} slots are needed and a machine has {SLOT_LIMIT}; assign fewer cards")]
+    Slots {
+        /// Slots needed.
+        wanted: usize,
+    },
+    /// Memory may not be locked.
+    #[error("all {need} of the guest's memory must be locked for DMA, and this user may lock {limit}; raise the limit (`ulimit -l {}` as root before, or `LimitMEMLOCK=` in a service), or give the machine less memory", need.0 / 1024)]
+    LockedMemory {
+        /// Bytes of guest memory.
+        need: Bytes,
+        /// The limit.
+        limit: Bytes,
+    },
+}
+
+fn at(driver: Option<&str>) -> String {
+    driver.map_or_else(|| "at no driver".to_owned(), |driver| format!("at the driver {driver}"))
+}
+
+/// The commands that bind a function to vfio-pci, in the order that also undoes rightly.
+fn claim(address: PciAddress, driver: Option<&str>) -> String {
+    let device = format!("/sys/bus/pci/devices/{address}");
+    let unbind = driver.map_or_else(String::new, |_| format!("echo {address} > {device}/driver/unbind; "));
+    format!(
+        "modprobe vfio-pci; {unbind}echo vfio-pci > {device}/driver_override; echo {address} > /sys/bus/pci/drivers_probe"
+    )
+}
+
+fn list(members: &[(PciAddress, String)]) -> String {
+    let members: Vec<_> =
+        members.iter().map(|(address, driver)| format!("{address} (driver {driver})")).collect();
+    members.join(", ")
+}
+
+/// Finds the functions and everything that stands in the way. `tree` is the root of the file system.
+pub(crate) fn find(tree: &dyn Tree, addresses: &[PciAddress]) -> Result<Found, CannotAssign> {
+    let mut reasons = Vec::new();
+    let mut functions: Vec<FoundFunction> = Vec::new();
+    let mut virtual_functions = Vec::new();
+    for (index, address) in addresses.iter().enumerate() {
+        if addresses.iter().take(index).any(|before| before == address) {
+            reasons.push(Reason::Twice(*address));
+            continue;
+        }
+        match find_one(tree, *address, &mut reasons) {
+            Some(function) => {
+                if tree.read_link(&format!("{}/physfn", device(*address))).is_ok() {
+                    virtual_functions.push(*address);
+                }
+                functions.push(function);
+            }
+            None => continue,
+        }
+    }
+    let wanted = place(&mut functions, &virtual_functions);
+    if wanted > SLOT_LIMIT {
+        reasons.push(Reason::Slots { wanted });
+    }
+    if reasons.is_empty() { Ok(Found { functions }) } else { Err(CannotAssign(reasons)) }
+}
+
+fn find_one(tree: &dyn Tree, address: PciAddress, reasons: &mut Vec<Reason>) -> Option<FoundFunction> {
+    let device = device(address);
+    if !tree.exists(&device) {
+        reasons.push(Reason::Missing(address));
+        return None;
+    }
+    let class = tree.text(&format!("{device}/class")).unwrap_or_default();
+    if class.starts_with("0x06") {
+        reasons.push(Reason::Bridge(address));
+        return None;
+    }
+    let group = link_name(tree, &format!("{device}/iommu_group")).and_then(|name| name.parse().ok());
+    let Some(group) = group else {
+        reasons.push(Reason::NoGroup(address));
+        return None;
+    };
+    let driver = driver(tree, address);
+    if !driver.as_deref().is_some_and(is_vfio) {
+        reasons.push(Reason::NotBound { address, driver });
+        return None;
+    }
+    let members = foreign_members(tree, group);
+    if !members.is_empty() {
+        reasons.push(Reason::NotViable { address, group, members });
+        return None;
+    }
+    let shown = tree.list(&format!("{device}/vfio-dev")).unwrap_or_default();
+    let cdev = shown.first().map(|name| format!("/dev/vfio/devices/{name}"));
+    Some(FoundFunction { address, group, cdev: cdev.filter(|path| tree.exists(path)), slot: 0, function: 0 })
+}
+
+/// The functions of a group that a host driver holds.
+fn foreign_members(tree: &dyn Tree, group: u32) -> Vec<(PciAddress, String)> {
+    let members = tree.list(&format!("/sys/kernel/iommu_groups/{group}/devices")).unwrap_or_default();
+    let held = members.iter().filter_map(|name| {
+        let address: PciAddress = name.parse().ok()?;
+        driver(tree, address).map(|driver| (address, driver))
+    });
+    // These do no DMA on their own: the kernel lets them stay (drivers with `driver_managed_dma`).
+    held.filter(|(_, driver)| !is_vfio(driver) && !matches!(driver.as_str(), "pcieport" | "pci-stub"))
+        .collect()
+}
+
+/// Gives every card a slot, in the order in which they were named; tells how many slots that takes.
+///
+/// Functions of one card stay together and keep their numbers, if number 0 is among them: a guest looks for the others
+/// only then. A virtual function is a card of its own, whatever its number.
+fn place(functions: &mut [FoundFunction], virtual_functions: &[PciAddress]) -> usize {
+    let card = |address: PciAddress| {
+        let own = virtual_functions.contains(&address).then_some(address.function());
+        (address.domain(), address.bus(), address.device(), own)
+    };
+    let mut slots: BTreeMap<_, (u8, Vec<u8>)> = BTreeMap::new();
+    for function in functions.iter() {
+        let next = u8::try_from(slots.len()).unwrap_or(u8::MAX);
+        slots.entry(card(function.address)).or_insert((next, Vec::new())).1.push(function.address.function());
+    }
+    for function in functions.iter_mut() {
+        let Some((slot, numbers)) = slots.get(&card(function.address)) else { continue };
+        let own = function.address.function();
+        let below = numbers.iter().filter(|number| **number < own).count().min(FUNCTION_LIMIT - 1) as u8;
+        function.slot = *slot;
+        function.function = if numbers.contains(&0) { own } else { below };
+    }
+    slots.len()
+}
+
+impl Found {
+    /// Opens the files: those of the functions themselves where the kernel has them for all, else their groups'.
+    pub(crate) fn open(&self, tree: &dyn Tree, memory: Bytes) -> Result<OpenFunctions, CannotAssign> {
+        let mut reasons = Vec::new();
+        reasons.extend(lift_memory_limit(tree, memory).err());
+        let cdevs: Option<Vec<&str>> =
+            self.functions.iter().map(|function| function.cdev.as_deref()).collect();
+        let opened = match cdevs {
+            Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
+            _ => open_groups(&self.functions, &mut reasons),
+        };
+        match opened {
+            Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs() }),
+            _ => Err(CannotAssign(reasons)),
+        }
+    }
+
+    fn specs(&self) -> Vec<AssignedFunctionSpec> {
+        let spec = |found: &FoundFunction| AssignedFunctionSpec {
+            address: found.address,
+            group: found.group,
+            file: None,
+            slot: found.slot,
+            function: found.function,
+        };
+        self.functions.iter().map(spec).collect()
+    }
+}
+
+fn open_cdevs(paths: &[&str], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
+    let control = open(IOMMUFD, reasons);
+    let devices: Vec<_> = paths.iter().filter_map(|path| open(path, reasons)).collect();
+    Some(OpenFiles::Iommufd { control: control?, devices })
+}
+
+fn open_groups(functions: &[FoundFunction], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
+    let mut ids: Vec<_> = functions.iter().map(|function| function.group).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let container = open(CONTAINER, reasons);
+    let groups =
+        ids.into_iter().filter_map(|id| Some((id, open(&format!("/dev/vfio/{id}"), reasons)?))).collect();
+    Some(OpenFiles::Groups { container: container?, groups })
+}
+
+fn open(path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
+    match File::options().read(true).write(true).open(path) {
+        Ok(file) => Some(file.into()),
+        Err(error) => {
+            let path = path.to_owned();
+            let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+            reasons.push(match errno {
+                Errno::BUSY => Reason::Busy { path },
+                Errno::ACCESS | Errno::PERM => Reason::Denied { path },
+                errno => Reason::Open { path, errno },
+            });
+            None
+        }
+    }
+}
+
+/// Makes sure that `need` bytes may be locked, by this process's own limit if that helps: the machine inherits it.
+fn lift_memory_limit(tree: &dyn Tree, need: Bytes) -> Result<(), Reason> {
+    if may_lock_all(tree) {
+        return Ok(());
+    }
+    let Rlimit { current, maximum } = getrlimit(Resource::Memlock);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= need.0);
+    if enough(current) {
+        return Ok(());
+    }
+    let lifted = Rlimit { current: maximum, maximum };
+    if enough(maximum) && setrlimit(Resource::Memlock, lifted).is_ok() {
+        return Ok(());
+    }
+    Err(Reason::LockedMemory { need, limit: Bytes(maximum.unwrap_or(0)) })
+}
+
+/// Whether no limit holds for this process. A process that cannot tell is held to its limit.
+fn may_lock_all(tree: &dyn Tree) -> bool {
+    let status = tree.table("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    bits >> CAP_IPC_LOCK & 1 != 0
+}
+
+fn device(address: PciAddress) -> String {
+    format!("/sys/bus/pci/devices/{address}")
+}
+
+fn driver(tree: &dyn Tree, address: PciAddress) -> Option<String> {
+    link_name(tree, &format!("{}/driver", device(address)))
+}
+
+/// `vfio-pci`, or the variant of it that a vendor has for a device (`mlx5_vfio_pci`).
+fn is_vfio(driver: &str) -> bool {
+    driver == "vfio-pci" || driver.ends_with("vfio_pci")
+}
+
+fn link_name(tree: &dyn Tree, path: &str) -> Option<String> {
+    tree.read_link(path).ok()?.rsplit('/').next().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use linux::sysfs::FakeTree;
+    use spec::PciAddress;
+
+    use super::{Reason, find};
+
+    fn address(text: &str) -> PciAddress {
+        text.parse().unwrap()
+    }
+
+    /// A host with these functions: address, class, group, driver; those with a `+` behind the driver are virtual.
+    fn host(functions: &[(&str, &str, Option<&str>, Option<&str>)]) -> FakeTree {
+        let tree = FakeTree::new();
+        tree.edit(|nodes| {
+            for (address, class, group, driver) in functions {
+                let device = format!("/sys/bus/pci/devices/0000:{address}");
+                nodes.put_file(&format!("{device}/class"), *class);
+                if let Some(group) = group {
+                    nodes.put_link(
+                        &format!("{device}/iommu_group"),
+                        &format!("../../kernel/iommu_groups/{group}"),
+                    );
+                    nodes.put_directory(&format!("/sys/kernel/iommu_groups/{group}/devices/0000:{address}"));
+                }
+                if let Some(driver) = driver {
+                    let name = driver.trim_end_matches('+');
+                    nodes.put_link(&format!("{device}/driver"), &format!("../../bus/pci/drivers/{name}"));
+                    if driver.ends_with('+') {
+                        nodes.put_link(&format!("{device}/physfn"), "../0000:01:00.0");
+                    }
+                }
+            }
+        });
+        tree
+    }
+
+    fn refusal(tree: &FakeTree, wanted: &[&str]) -> Vec<Reason> {
+        let wanted: Vec<_> = wanted.iter().map(|text| address(text)).collect();
+        find(tree, &wanted).unwrap_err().0
+    }
+
+    #[test]
+    fn every_reason_is_told_with_its_remedy() {
+        let tree = host(&[
+            ("00:01.0", "0x060400", Some("1"), Some("pcieport")),
+            ("01:00.0", "0x010802", Some("2"), Some("nvme")),
+            ("01:00.1", "0x010802", None, None),
+            ("02:00.0", "0x030000", Some("3"), Some("vfio-pci")),
+            ("02:00.1", "0x040300", Some("3"), Some("snd_hda_intel")),
+            ("03:00.0", "0x020000", Some("4"), None),
+        ]);
+        let wanted = ["00:01.0", "01:00.0", "01:00.1", "02:00.0", "03:00.0", "07:00.0", "01:00.0"];
+        let reasons = refusal(&tree, &wanted);
+        let expected = [
+            Reason::Bridge(address("00:01.0")),
+            Reason::NotBound { address: address("01:00.0"), driver: Some("nvme".into()) },
+            Reason::NoGroup(address("01:00.1")),
+            Reason::NotViable {
+                address: address("02:00.0"),
+                group: 3,
+                members: vec![(address("02:00.1"), "snd_hda_intel".into())],
+            },
+            Reason::NotBound { address: address("03:00.0"), driver: None },
+            Reason::Missing(address("07:00.0")),
+            Reason::Twice(address("01:00.0")),
+        ];
+        assert_eq!(reasons, expected);
+        let said = |reason: &Reason, words: &[&str]| {
+            let text = reason.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        };
+        said(&reasons[1], &["driver nvme", "driver/unbind; echo vfio-pci > ", "drivers_probe"]);
+        said(&reasons[3], &["0000:02:00.1 (driver snd_hda_intel)"]);
+        assert!(!reasons[4].to_string().contains("unbind"), "nothing to unbind: {}", reasons[4]);
+    }
+
+    #[test]
+    fn a_group_whose_others_are_ours_free_or_bridges_is_viable() {
+        let tree = host(&[
+            ("00:01.0", "0x060400", Some("3"), Some("pcieport")),
+            ("02:00.0", "0x030000", Some("3"), Some("vfio-pci")),
+            ("02:00.1", "0x040300", Some("3"), None),
+            ("02:00.2", "0x0c0330", Some("3"), Some("mlx5_vfio_pci")),
+        ]);
+        find(&tree, &[address("02:00.0")]).unwrap();
+    }
+
+    #[test]
+    fn functions_of_a_card_share_a_slot_and_virtual_ones_do_not() {
+        let vfio = Some("vfio-pci");
+        let tree = host(&[
+            ("02:00.0", "0x030000", Some("1"), vfio),
+            ("02:00.1", "0x040300", Some("2"), vfio),
+            ("03:00.1", "0x0c0330", Some("3"), vfio),
+            ("03:00.3", "0x0c0330", Some("4"), vfio),
+            ("01:10.0", "0x020000", Some("5"), Some("vfio-pci+")),
+            ("01:10.2", "0x020000", Some("6"), Some("vfio-pci+")),
+        ]);
+        let wanted = ["03:00.3", "02:00.1", "01:10.2", "02:00.0", "03:00.1", "01:10.0"].map(address);
+        let found = find(&tree, &wanted).unwrap();
+        let places: Vec<_> = found.functions.iter().map(|found| (found.slot, found.function)).collect();
+        // A card without its function 0 is numbered anew; one with it keeps its numbers.
+        assert_eq!(places, [(0, 1), (1, 1), (2, 0), (1, 0), (0, 0), (3, 0)]);
+    }
+
+    #[test]
+    fn more_cards_than_slots_are_refused() {
+        let addresses: Vec<_> = (1..=16).map(|bus| format!("{bus:02x}:00.0")).collect();
+        let functions: Vec<_> = addresses
+            .iter()
+            .map(|address| (address.as_str(), "0x020000", Some("1"), Some("vfio-pci")))
+            .collect();
+        let tree = host(&functions);
+        let wanted: Vec<_> = addresses.iter().map(String::as_str).collect();
+        assert_eq!(refusal(&tree, &wanted), [Reason::Slots { wanted: 16 }]);
+        find(&tree, &wanted[1..].iter().map(|text| address(text)).collect::<Vec<_>>()).unwrap();
+    }
+}
