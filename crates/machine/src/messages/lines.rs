@@ -107,17 +107,19 @@ mod tests {
         let log = Log::default();
         let to = Arc::clone(&log);
         let lines = Lines::new(move |gsi| Box::new(Recorded(gsi, Arc::clone(&to))));
+        // A copy: an assertion that fails must not hold the log while the ends are dropped.
+        let seen = || log.lock().unwrap().clone();
         let (a, b, other) = (lines.end(16), lines.end(16), lines.end(17));
         a.set(true);
         a.set(true);
         b.set(true);
         other.set(true);
         a.set(false);
-        assert_eq!(*log.lock().unwrap(), [(16, true), (17, true)]);
+        assert_eq!(seen(), [(16, true), (17, true)]);
         b.set(false);
         b.set(false);
-        assert_eq!(log.lock().unwrap().last(), Some(&(16, false)));
+        assert_eq!(seen().last(), Some(&(16, false)));
         drop(other);
-        assert_eq!(*log.lock().unwrap(), [(16, true), (17, true), (16, false), (17, false)]);
+        assert_eq!(seen(), [(16, true), (17, true), (16, false), (17, false)]);
     }
 }
