@@ -26,6 +26,8 @@ mod slots;
 mod snapshot;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

@@ -5,14 +5,23 @@ use std::sync::Arc;
 use linux::vfio::fake::FakeDevice;
 use spec::PciAddress;
 
-use super::hardware::Hardware;
+use super::hardware::{ExamineError, Hardware};
 use super::health::Health;
 use crate::events::Events;
 
 /// A device examined as function 0000:03:00.0, and what it tells.
 pub(crate) fn hardware(device: &Arc<FakeDevice>) -> (Arc<Hardware>, Arc<Events>) {
     let events = Arc::new(Events::new().unwrap());
+    (Arc::new(with(device, &events).unwrap()), events)
+}
+
+/// A device examined, which may fail.
+pub(crate) fn examine(device: &Arc<FakeDevice>) -> Result<Hardware, ExamineError> {
+    with(device, &Arc::new(Events::new().unwrap()))
+}
+
+fn with(device: &Arc<FakeDevice>, events: &Arc<Events>) -> Result<Hardware, ExamineError> {
     let address = PciAddress::new(0, 3, 0, 0).unwrap();
-    let health = Health::new(address, Arc::clone(&events));
-    (Arc::new(Hardware::examine(address, Arc::clone(device) as _, health).unwrap()), events)
+    let health = Health::new(address, Arc::clone(events));
+    Hardware::examine(address, Arc::clone(device) as _, health)
 }
