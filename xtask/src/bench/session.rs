@@ -120,7 +120,7 @@ fn judge(result: Result<Output, Failure>, command: &str) -> Result<Option<Output
     match result {
         Ok(output) if output.is_success() => Ok(Some(output)),
         Ok(output) if output.status == STALLED => {
-            eprintln!("    {}", output.stderr.trim());
+            eprintln!("    `{command}`: {}", output.stderr.trim());
             Ok(None)
         }
         Ok(output) => bail!("`{command}` ended with {}: {}", output.status, output.stderr.trim()),
