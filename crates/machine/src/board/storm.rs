@@ -56,7 +56,6 @@ impl Random {
 
 struct Board {
     clock: HandClock,
-    lines: Vec<RecordedLine>,
     output: Arc<OutputBuffer>,
     serial: Serial,
     rtc: Rtc,
@@ -66,8 +65,7 @@ struct Board {
 
 impl Board {
     fn new() -> Self {
-        let lines: Vec<_> = (0..5).map(|_| RecordedLine::default()).collect();
-        let [serial, rtc, power, keyboard, mouse] = [0, 1, 2, 3, 4].map(|line: usize| lines[line].line());
+        let [serial, rtc, power, keyboard, mouse] = [(); 5].map(|()| RecordedLine::default().line());
         let wake = WakeCount::default();
         let clock = HandClock::at(1_700_000_000);
         let output = OutputBuffer::new(64, wake.wake());
@@ -84,7 +82,6 @@ impl Board {
                 Box::new(Port92),
             ],
             clock,
-            lines,
             output,
         }
     }
