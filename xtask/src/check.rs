@@ -13,6 +13,9 @@ use crate::workspace::Workspace;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
+/// What rustdoc is told. It warns of links to private items even when it documents those too.
+const DOC_LINTS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
+
 /// Which checks to run.
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -67,7 +70,7 @@ impl Check {
                 // Private items too: who reads these docs works on the code, and links to what is private are welcome.
                 let arguments =
                     ["doc", "--workspace", "--no-deps", "--document-private-items", "--keep-going"];
-                run_command(cargo(&arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
+                run_command(cargo(&arguments).env("RUSTDOCFLAGS", DOC_LINTS))?;
                 Ok(Findings::default())
             }
         }

@@ -23,6 +23,13 @@ const SCENARIO: &str = "lab_";
 /// The integration test that has the lab's own runner.
 const LAB_RUNNER: &str = "scenarios";
 
+/// How cargo is told what to start a test with.
+const RUNNER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
+
+/// Ends a file of scenarios that hangs after this many seconds; its emulator ends with it. In the foreground, so that
+/// Ctrl-C still reaches it.
+const DEADLINE: &str = "timeout --foreground --kill-after=10 900";
+
 /// Which tests to run.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -139,6 +146,7 @@ fn run_scenarios(scenarios: &[Target], ready: bool, workspace: &Workspace, repor
                 // The lab takes the programs that it brings in from here, not from beside the test; and what it is
                 // missing now, after the set-up, is a failure.
                 test.env(PROGRAMS_VARIABLE, &programs).env(REQUIRED_VARIABLE, "1");
+                test.env(RUNNER_VARIABLE, DEADLINE);
                 follow_tests(test.args(["--", "--test-threads=1", "--nocapture"]))
             }
         });

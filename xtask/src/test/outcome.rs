@@ -69,7 +69,7 @@ impl Outcome {
         tests.skipped += skips;
         let mut problems: Vec<String> = self.failures;
         if !well && problems.is_empty() {
-            problems.push("the tests did not build or their runner ended early; see its output above".into());
+            problems.push("the tests did not build, or their run ended early or passed its deadline; see its output above".into());
         }
         if self.runs == 0 && problems.is_empty() {
             problems.push("no test was run".into());
@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn a_run_that_says_nothing_is_a_problem() {
         check(&[], true, (0, 0, 0), &["no test was run"]);
-        let crashed = "the tests did not build or their runner ended early; see its output above";
+        let crashed =
+            "the tests did not build, or their run ended early or passed its deadline; see its output above";
         check(&[OK], false, (5, 0, 1), &[crashed]);
     }
 
