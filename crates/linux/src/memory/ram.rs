@@ -110,9 +110,9 @@ impl PageKind {
 impl GuestRam {
     /// Makes guest RAM after `spec`, all zero.
     pub fn allocate(spec: &RamSpec) -> Result<Self, AllocateRamError> {
-        let len = total(&spec.blocks)
-            .ok_or_else(|| AllocateRamError::Blocks { blocks: spec.blocks.clone() })?
-            .next_multiple_of(spec.pages.size());
+        let bad_blocks = || AllocateRamError::Blocks { blocks: spec.blocks.clone() };
+        let offsets = offsets(&spec.blocks, spec.pages.size()).ok_or_else(bad_blocks)?;
+        let len = offsets.last().map_or(0, |last| last.end).next_multiple_of(spec.pages.size());
         let fail =
             |operation| move |errno| AllocateRamError::Kernel { operation, len, pages: spec.pages, errno };
 
@@ -138,8 +138,14 @@ impl GuestRam {
             mapping.advise(Advice::LinuxPopulateWrite).map_err(fail("populate"))?;
         }
 
-        let blocks = cut(&Arc::new(mapping), &spec.blocks);
-        let view = view(&blocks).ok_or_else(|| AllocateRamError::Blocks { blocks: spec.blocks.clone() })?;
+        let mapping = Arc::new(mapping);
+        let blocks: Vec<_> = std::iter::zip(&spec.blocks, offsets)
+            .filter_map(|(block, offsets)| {
+                let memory = MappingRange::new(Arc::clone(&mapping), offsets)?;
+                Some(RamBlock { guest: block.start, memory })
+            })
+            .collect();
+        let view = view(&blocks).ok_or_else(bad_blocks)?;
         Ok(Self { blocks, view, file })
     }
 
@@ -159,19 +165,29 @@ impl GuestRam {
     }
 }
 
-/// The sum of all blocks; `None` when they are unsorted, unaligned, empty or meet.
-fn total(blocks: &[Range<u64>]) -> Option<usize> {
-    let mut end = 0;
-    let mut sum = 0_u64;
+/// Where each block lies in the mapping; `None` when blocks are unsorted, unaligned, empty or meet.
+///
+/// Inside a page of `page` bytes a byte has the same offset for the guest and for the host: KVM maps a huge page only then
+/// (arch/x86/kvm/mmu/mmu.c, the alignment of a slot's first page). What lies between two blocks is never touched.
+fn offsets(blocks: &[Range<u64>], page: usize) -> Option<Vec<Range<usize>>> {
+    let mut guest_end = 0;
+    let mut end = 0_usize;
+    let mut offsets = Vec::with_capacity(blocks.len());
     for block in blocks {
         let aligned = block.start.is_multiple_of(4096) && block.end.is_multiple_of(4096);
-        if !aligned || block.start < end || block.end <= block.start {
+        if !aligned || block.start < guest_end || block.end <= block.start {
             return None;
         }
-        end = block.end;
-        sum = sum.checked_add(block.end - block.start)?;
+        guest_end = block.end;
+        let within_page = usize::try_from(block.start).ok()? % page;
+        let mut start = end - end % page + within_page;
+        if start < end {
+            start = start.checked_add(page)?;
+        }
+        end = start.checked_add(usize::try_from(block.end - block.start).ok()?)?;
+        offsets.push(start..end);
     }
-    if sum == 0 { None } else { usize::try_from(sum).ok() }
+    (!offsets.is_empty()).then_some(offsets)
 }
 
 fn memfd(pages: PageKind) -> Result<OwnedFd, rustix::io::Errno> {
@@ -181,21 +197,6 @@ fn memfd(pages: PageKind) -> Result<OwnedFd, rustix::io::Errno> {
         PageKind::Small | PageKind::Transparent => MemfdFlags::empty(),
     };
     rustix::fs::memfd_create("guest-ram", MemfdFlags::CLOEXEC | size)
-}
-
-/// Lays the blocks one after another in `mapping`.
-fn cut(mapping: &Arc<Mapping>, blocks: &[Range<u64>]) -> Vec<RamBlock> {
-    let mut offset = 0;
-    let mut cut = Vec::with_capacity(blocks.len());
-    for block in blocks {
-        // `total` has added all lengths up in a usize.
-        let len = (block.end - block.start) as usize;
-        if let Some(memory) = MappingRange::new(Arc::clone(mapping), offset..offset + len) {
-            cut.push(RamBlock { guest: block.start, memory });
-        }
-        offset += len;
-    }
-    cut
 }
 
 fn view(blocks: &[RamBlock]) -> Option<GuestMemory> {
@@ -239,7 +240,7 @@ mod tests {
 
     use vm_memory::{Bytes, GuestAddress};
 
-    use super::{GuestRam, PageKind, RamSpec};
+    use super::{GuestRam, PageKind, RamSpec, offsets};
 
     fn spec(blocks: Vec<Range<u64>>) -> RamSpec {
         RamSpec { blocks, pages: PageKind::Small, shared: false, prefault: false }
@@ -258,6 +259,21 @@ mod tests {
         ] {
             assert_eq!(GuestRam::allocate(&spec(blocks.clone())).is_ok(), good, "{blocks:x?}");
         }
+    }
+
+    #[test]
+    fn a_block_keeps_its_place_inside_a_huge_page() {
+        let blocks = [0..0xa_0000, 0xc_0000..0x60_0000, 0x1_0000_0000..0x1_0020_0000];
+        assert_eq!(
+            offsets(&blocks, 0x20_0000).unwrap(),
+            [0..0xa_0000, 0xc_0000..0x60_0000, 0x60_0000..0x80_0000]
+        );
+        assert_eq!(
+            offsets(&blocks, 0x1000).unwrap(),
+            [0..0xa_0000, 0xa_0000..0x5e_0000, 0x5e_0000..0x7e_0000]
+        );
+        let ends_inside = [0..0x30_0000, 0x1_0000_0000..0x1_0020_0000];
+        assert_eq!(offsets(&ends_inside, 0x20_0000).unwrap(), [0..0x30_0000, 0x40_0000..0x60_0000]);
     }
 
     #[test]
