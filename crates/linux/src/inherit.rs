@@ -3,7 +3,7 @@
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 /// An inherited fd could not be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +28,8 @@ pub fn take(number: RawFd) -> Result<OwnedFd, InheritError> {
     if taken.contains(&number) {
         return Err(InheritError::Twice(number));
     }
-    // SAFETY: borrowed for two calls that only read and set a flag; a number that is no fd makes them fail.
+    // SAFETY: borrowed for one call that only sets a flag; a number that is no fd makes it fail.
     let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
-    fcntl_getfd(borrowed).map_err(|_| InheritError::Missing(number))?;
     fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| InheritError::Missing(number))?;
     taken.push(number);
     // SAFETY: the fd is open, it came with the process, and the list above makes this its only owner.

@@ -77,7 +77,17 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
     // Before the first vCPU thread, which would otherwise be ended by the signals.
     let signals = linux::event::Signals::of_termination().map_err(explain)?;
     let machine = Machine::build(kvm, config).map_err(explain)?;
-    let session = Session { spec, start, machine, console, control, signals, counters, output_due: None };
+    let session = Session {
+        spec,
+        start,
+        machine,
+        console,
+        control,
+        signals,
+        counters,
+        output_due: None,
+        output_written: 0,
+    };
     session.run().map_err(explain)
 }
 
@@ -101,13 +111,16 @@ fn read_spec() -> Result<MachineSpec, String> {
         (Some("--spec-fd"), Some(number), None) => number.parse().map_err(|_| usage.to_owned())?,
         _ => return Err(usage.to_owned()),
     };
-    let mut text = String::new();
+    // Room for any usual spec: one read gets it, another finds its end.
+    let mut text = String::with_capacity(USUAL_SPEC);
     File::from(take(InheritedFd(number))?)
         .take(SPEC_LIMIT)
         .read_to_string(&mut text)
         .map_err(|error| format!("read the machine spec from fd {number}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("the machine spec is not valid: {error}"))
 }
+
+const USUAL_SPEC: usize = 4096;
 
 /// No machine spec comes near this; a fd that never ends is cut here.
 const SPEC_LIMIT: u64 = 1 << 20;
