@@ -65,7 +65,7 @@ impl Vmm {
         let start = match self {
             Self::Allod => {
                 let program = folder.join("allod");
-                format!("{} run --no-reboot --cpus 1 --memory {MEMORY_MIB}M", program.display())
+                format!("{} run --no-reboot --no-rng --cpus 1 --memory {MEMORY_MIB}M", program.display())
             }
             Self::Qemu => format!(
                 "qemu-system-x86_64 -M q35 -accel kvm -cpu host -smp 1 -m {MEMORY_MIB} -nodefaults -display none \
