@@ -17,6 +17,7 @@ use crate::board::rtc::{self, Rtc};
 use crate::boot::{self, Facts, Kernel, LoadError};
 use crate::chipset::{Chipset, ChipsetError, Connections};
 use crate::cpu::cpuid::{self, Topology};
+use crate::cpu::msrs;
 use crate::endpoints::Endpoints;
 use crate::events::Events;
 use crate::firmware::acpi::{self, BoardError, PlacementError};
@@ -126,7 +127,6 @@ impl Life {
         let mut vcpus = create_vcpus(&vm, ingredients.cpus, ingredients.cpuid, ingredients.kvm)?;
         if let Some(first) = vcpus.first_mut() {
             first.set_start_state(&start)?;
-            first.set_msrs(&START_MSRS)?;
         }
         for (port, len) in BUFFERED_PORTS {
             vm.coalesce_port(port, len)?;
@@ -147,12 +147,6 @@ impl Drop for Life {
         self.vcpus.end();
     }
 }
-
-/// What firmware leaves behind and a kernel relies on, as register and value.
-///
-/// IA32_MISC_ENABLE: fast string operations. IA32_MTRR_DEF_TYPE: MTRRs on, memory is write-back where they name nothing;
-/// KVM heeds them when an assigned device makes DMA non-coherent (arch/x86/kvm/mtrr.c).
-const START_MSRS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 0x800 | 6)];
 
 /// Ports whose writes have no effect of their own: a PCI config access and an RTC access both begin with an address, so
 /// that each pair costs one exit to user space; what is written to the POST port, nobody reads.
@@ -187,10 +181,12 @@ fn write_tables(board: &acpi::Board, ram: &GuestRam) -> Result<u64, LifeError> {
 
 fn create_vcpus(vm: &Vm, cpus: u32, supported: &[CpuidEntry], kvm: &Kvm) -> Result<Vec<Vcpu>, KvmError> {
     let topology = Topology { cpus, tsc_deadline: kvm.has_tsc_deadline() };
+    let msrs = msrs::at_start(cpuid::physical_bits(supported));
     let mut vcpus = Vec::with_capacity(cpus as usize);
     for id in 0..cpus {
         let vcpu = vm.create_vcpu(id)?;
         vcpu.set_cpuid(&cpuid::leaves(supported, topology, id))?;
+        vcpu.set_msrs(&msrs)?;
         vcpus.push(vcpu);
     }
     Ok(vcpus)

@@ -1,3 +1,4 @@
 //! What a virtual CPU shows of itself.
 
 pub mod cpuid;
+pub mod msrs;

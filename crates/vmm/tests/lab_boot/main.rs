@@ -265,7 +265,7 @@ fn the_firmware_test_suite_finds_no_failure_in_the_tables(host: &Host) -> Result
     )?;
     let script = format!(
         "modprobe msr; mount -t tmpfs none /tmp; export PATH=/bin:/usr/local/bin; \
-         fwts --batch --quiet -r /tmp/fwts.log {ACPI_TESTS}; cat /tmp/fwts.log"
+         fwts --quiet -r /tmp/fwts.log {ACPI_TESTS}; cat /tmp/fwts.log"
     );
     let flags = debian(&script, "poweroff", "iomem=relaxed").replace("/boot/guest-initrd", "/tmp/initrd");
     let (output, _) = machine(host, &format!("--memory 768M {flags}"))?;
