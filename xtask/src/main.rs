@@ -36,7 +36,7 @@ enum Verb {
     Setup(setup::Options),
     /// Check format, lints, docs, structure, licences and advisories.
     Check(check::Options),
-    /// See the main job done: a Debian kernel in a machine of ours, in the lab.
+    /// See the main job done in the lab: a disk of the host is handed to a machine, and comes back.
     Demo,
     /// Set up, check, run every test, build the release binaries and run the lab's scenarios.
     Test(test::Options),

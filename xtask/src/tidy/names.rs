@@ -8,9 +8,9 @@ use super::{Project, Violation, lexer};
 const EMPTY_WORDS: &[&str] =
     &["common", "helper", "helpers", "manager", "managers", "misc", "util", "utils", "utilities", "utility"];
 
-/// Empty words that the field uses for things, so that an item (not a file) may carry them: the common
-/// configuration structure of a virtio device, the common header of a PCI function.
-const FIELD_WORDS: &[&str] = &["common"];
+/// Empty words that the field uses for things, so that an item (not a file) may carry them: the common configuration
+/// of a virtio device, the register IA32_MISC_ENABLE.
+const FIELD_WORDS: &[&str] = &["common", "misc"];
 
 /// Keywords after which the next word is a name that the file gives.
 const DECLARES: &[&str] = &["const", "enum", "fn", "mod", "static", "struct", "trait", "type", "union"];
@@ -85,7 +85,8 @@ mod tests {
             ("crates/a/src/lib.rs", "struct BusManager;", 1),
             ("crates/a/src/lib.rs", "use vmm_sys_util::eventfd;\n// a helper\nfn f() { vm.manager() }", 0),
             ("crates/a/src/lib.rs", "pub const fn helper() {}", 1),
-            ("crates/a/src/lib.rs", "struct CommonHeader;", 0),
+            ("crates/a/src/lib.rs", "struct CommonHeader; const MISC_ENABLE: u32 = 0x1a0;", 0),
+            ("crates/a/src/misc.rs", "", 1),
             ("crates/util/src/lib.rs", "", 1),
             ("crates/a/src/common.rs", "", 1),
         ];
