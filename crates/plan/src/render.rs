@@ -1,6 +1,6 @@
 //! Plans and refusals as text for people.
 //!
-//! Not here: pictures ([`crate::picture`]) and JSON, which is the documents themselves. Called by `cli` and `daemon`.
+//! Not here: pictures ([`mod@crate::picture`]) and JSON, which is the documents themselves. Called by `cli` and `daemon`.
 
 use std::fmt::Write;
 

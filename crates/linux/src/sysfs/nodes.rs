@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{LINK_LIMIT, NodeKind};
 
-/// The files, directories and links of a [`FakeTree`], as rules see them.
+/// The files, directories and links of a [`FakeTree`](super::FakeTree), as rules see them.
 #[derive(Debug, Default)]
 pub struct Nodes {
     nodes: BTreeMap<String, Node>,

@@ -107,6 +107,7 @@ fn a_file_reads_back_as_it_was_written() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table of rows")]
 fn each_slip_is_told_with_its_place_and_what_would_be_right() {
     for (line, told) in [
         ("dispaly = \"none\"", "5:1 unknown key `dispaly` in `[[seat]]` / did you mean `display`?"),
@@ -271,6 +272,7 @@ fn the_terminal_is_safe_from_the_file() {
 }
 
 /// Lines and pieces of lines of a seat file, right and wrong.
+#[allow(clippy::too_many_lines, reason = "one table of rows")]
 fn piece() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec![
         "name",
