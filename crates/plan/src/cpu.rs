@@ -60,8 +60,9 @@ pub(crate) fn choose(ground: &Ground<'_>, nodes: &[Option<u32>], findings: &mut 
     pinned(ground, &cores, &mut used, &mut seats, findings);
     let reserve = reserve(ground, &cores, &used, findings);
     counted(ground, nodes, &Free { cores: &cores, reserve: &reserve }, &mut used, &mut seats, findings);
-    let kept =
+    let kept: CpuSet =
         cores.iter().flat_map(|core| &core.threads).copied().filter(|cpu| !used.contains_key(cpu)).collect();
+    shared(ground, &kept, &mut seats, findings);
     Choice { seats, kept }
 }
 
@@ -115,7 +116,8 @@ fn pinned(
             }
         }
         let kept = pins.iter().copied().collect();
-        seats.insert(index, PlannedCpus { pins: pins.clone(), kept, threads_per_core: threads(cores, pins) });
+        let threads_per_core = threads(cores, pins);
+        seats.insert(index, own(pins.clone(), kept, threads_per_core));
     }
     for (index, seat) in ground.file.seats.iter().enumerate() {
         for core in cores.iter().filter(|_| seat.cpus.pin.is_some()) {
@@ -193,7 +195,9 @@ fn counted(
     let node = |index: usize| nodes.get(index).copied().flatten();
     order.sort_by_key(|index| node(*index).is_none());
     for index in order {
-        let Some(seat) = ground.file.seats.get(index).filter(|seat| seat.cpus.pin.is_none()) else {
+        let Some(seat) =
+            ground.file.seats.get(index).filter(|seat| seat.cpus.pin.is_none() && !seat.cpus.shared)
+        else {
             continue;
         };
         let about = Subject::seat(index, &seat.name, "cpus");
@@ -216,8 +220,33 @@ fn counted(
             findings.notice(&about, NoticeCode::CpusFar, sentence, remedy);
         }
         let threads_per_core = self::threads(free.cores, &pins);
-        seats.insert(index, PlannedCpus { pins, kept: threads.into_iter().collect(), threads_per_core });
+        seats.insert(index, own(pins, threads.into_iter().collect(), threads_per_core));
     }
+}
+
+/// Seats that share run on every processor that no seat has for itself.
+fn shared(
+    ground: &Ground<'_>,
+    rest: &CpuSet,
+    seats: &mut BTreeMap<usize, PlannedCpus>,
+    findings: &mut Findings,
+) {
+    for (index, seat) in ground.file.seats.iter().enumerate().filter(|(_, seat)| seat.cpus.shared) {
+        let about = Subject::seat(index, &seat.name, "cpus");
+        let sentence =
+            format!("its processors run on {rest} beside the host: what either does slows the other down");
+        let remedy = "leave `cpus.shared` out when the host has cores to spare".to_owned();
+        findings.notice(&about, NoticeCode::CoreShared, sentence, remedy);
+        let count = seat.cpus.count.unwrap_or(1).max(1);
+        let (pins, kept) = (Vec::new(), CpuSet::new());
+        seats.insert(index, PlannedCpus { count, pins, shared: rest.clone(), kept, threads_per_core: 1 });
+    }
+}
+
+/// Processors that a seat has for itself.
+fn own(pins: Vec<u32>, kept: CpuSet, threads_per_core: u8) -> PlannedCpus {
+    let count = u32::try_from(pins.len()).unwrap_or(u32::MAX);
+    PlannedCpus { count, pins, shared: CpuSet::new(), kept, threads_per_core }
 }
 
 /// Cores by where they are; the key begins with how far that is.
@@ -275,8 +304,8 @@ fn short(about: &Subject, count: usize, free: &Free<'_>, left: &[&Core], finding
         free.reserve.len()
     );
     let remedy = match threads {
-        0 => "ask for fewer in the other seats, or leave one out".to_owned(),
-        _ => format!("set `cpus.count` to at most {threads}"),
+        0 => "ask for fewer in the other seats, leave one out, or set `cpus.shared = true`".to_owned(),
+        _ => format!("set `cpus.count` to at most {threads}, or `cpus.shared = true`"),
     };
     findings.refuse(about, ReasonCode::CpusShort, sentence, remedy);
 }

@@ -65,7 +65,8 @@ fn seat_text(out: &mut String, seat: &SeatPlan) {
         1 => String::new(),
         threads => format!(", {threads} threads a core"),
     };
-    line(out, 2, &format!("{:<10}{} on processors {}{threads}", "cpus", cpus.pins.len(), pins.join(",")));
+    let place = if cpus.shared.is_empty() { pins.join(",") } else { format!("{}, shared", cpus.shared) };
+    line(out, 2, &format!("{:<10}{} on processors {place}{threads}", "cpus", cpus.count));
     let memory = &seat.memory;
     let node = memory.node.map(|node| format!(" of node {node}")).unwrap_or_default();
     let shared = if memory.shared { ", shared" } else { "" };

@@ -111,7 +111,7 @@ fn seat(name: &str, count: u32, gib: u64, devices: Vec<DeviceRequest>) -> SeatRe
         name: name.to_owned(),
         display: None,
         console: ConsoleHandover::Give,
-        cpus: CpuRequest { count: Some(count), pin: None },
+        cpus: CpuRequest { count: Some(count), pin: None, shared: false },
         memory: MemoryRequest { size, pages: PageSize::Transparent, shared: false, node: None },
         kernel: None,
         firmware: None,

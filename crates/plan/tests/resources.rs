@@ -26,7 +26,12 @@ fn cpus(answer: &Result<Plan, Refusal>) -> String {
     let Ok(plan) = answer else { return told(answer) };
     let seats = plan.seats.iter().map(|seat| {
         let pins: Vec<String> = seat.cpus.pins.iter().map(u32::to_string).collect();
-        format!("{}x{} ", pins.join(","), seat.cpus.threads_per_core)
+        let shared = if seat.cpus.shared.is_empty() {
+            String::new()
+        } else {
+            format!("{} shared on {}, ", seat.cpus.count, seat.cpus.shared)
+        };
+        format!("{shared}{}x{} ", pins.join(","), seat.cpus.threads_per_core)
     });
     format!("{}host {}", seats.collect::<String>(), plan.kept.cpus)
 }
@@ -49,6 +54,10 @@ fn seats_get_whole_cores_and_the_host_keeps_its_first() {
         (seat("a", "pin = [5, 2]", small, ""), "5,2x1 host 0-1,3-4,6-15"),
         (seat("a", "pin = [16]", small, ""), "no: cpu-unknown"),
         (seat("a", "pin = [0,1,2,3,4,5,6,7]", small, ""), "no: cpus-short"),
+        (
+            seat("a", "count = 20\ncpus.shared = true", small, "") + &seat("b", "count = 12", small, ""),
+            "20 shared on 0,7-8,15, x1 1,9,2,10,3,11,4,12,5,13,6,14x2 host 0,7-8,15",
+        ),
         ("[host]\ncores = 7\n".to_owned() + &seat("a", "count = 4", small, ""), "no: cpus-short"),
     ] {
         let answer = answer(&desktop, &file);

@@ -78,7 +78,7 @@ fn legend(svg: &mut Svg, mut y: u32, plan: &Plan) -> u32 {
         let cards: usize = seat.slots.len();
         let text = format!(
             "{} processors, {}, {cards} card{}",
-            seat.cpus.pins.len(),
+            seat.cpus.count,
             seat.memory.size,
             if cards == 1 { "" } else { "s" }
         );

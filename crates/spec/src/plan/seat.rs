@@ -125,8 +125,13 @@ pub enum PlannedReset {
 /// The processors of a seat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedCpus {
-    /// Virtual processor `n` runs on host processor `pins[n]`, and nowhere else.
+    /// How many virtual processors there are.
+    pub count: u32,
+    /// Virtual processor `n` runs on host processor `pins[n]`, and nowhere else. Empty when the seat shares.
     pub pins: Vec<u32>,
+    /// The host processors on which all virtual ones run beside others; empty when the seat has its own.
+    #[serde(default)]
+    pub shared: CpuSet,
     /// All host processors that are kept for the seat: whole cores, also where one thread of them stays idle.
     pub kept: CpuSet,
     /// How many threads a core of the machine shows.

@@ -124,6 +124,11 @@ pub struct CpuRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 254), inner(range(min = 0, max = 8191)), extend("examples" = [[2, 10, 3, 11]]))]
     pub pin: Option<Vec<u32>>,
+    /// Whether the seat's CPUs run wherever the host has time for them, beside the host and other seats that share,
+    /// instead of on processors of their own. For hosts with few cores, and for seats that idle. Goes with `count`.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub shared: bool,
 }
 
 /// The memory of a seat.

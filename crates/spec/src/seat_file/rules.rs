@@ -107,7 +107,16 @@ fn choices(seat: &DeTable<'_>, whole: bool, problems: &mut Problems<'_>) {
             problems.add(span, "nothing says which device is meant".to_owned(), Some(help.to_owned()));
         }
     }
-    let cpus = table(seat, "cpus").map(|(cpus, span)| (cpus, span, ["count", "pin"]));
+    let cpus = table(seat, "cpus");
+    if let Some((cpus, _)) = &cpus
+        && cpus.contains_key("pin")
+        && let Some((key, shared)) = cpus.get_key_value("shared")
+        && matches!(shared.get_ref(), DeValue::Boolean(true))
+    {
+        let message = "`pin` and `shared` exclude each other".to_owned();
+        problems.add(key.span(), message, Some("remove one of the two".to_owned()));
+    }
+    let cpus = cpus.map(|(cpus, span)| (cpus, span, ["count", "pin"]));
     let networks = tables(seat, "network").map(|(network, span)| (network, span, ["bridge", "tap"]));
     for (table, span, keys) in cpus.into_iter().chain(networks) {
         let given: Vec<_> = keys.iter().filter_map(|key| table.get_key_value(*key)).collect();

@@ -206,6 +206,10 @@ fn each_slip_is_told_with_its_place_and_what_would_be_right() {
             first in line 7",
         ),
         (
+            "[[seat]]\nname = \"b\"\ncpus = { pin = [1], shared = true }\nmemory.size = \"1G\"",
+            "7:21 `pin` and `shared` exclude each other / remove one of the two",
+        ),
+        (
             "[[seat]]\nname = \"b\"\ncpus = {}\nmemory.size = \"1G\"",
             "7:8 one of `count` and `pin` is missing",
         ),
