@@ -1,11 +1,16 @@
-//! The host side: what the host is made of, and what stands in the way of giving parts of it to seats.
+//! The host side: what the host is made of, what stands in the way of giving parts of it to seats, and the taking and
+//! giving back.
 //!
-//! Everything is read through `linux::sysfs::Tree`, so it works on the running host, on a recorded one and on a
-//! made-up one. Not here: KVM, virtual machines, and who gets what (the planner).
+//! Everything is read and changed through `linux::sysfs::Tree`, so it works on the running host, on a recorded one and
+//! on a made-up one. Not here: KVM, virtual machines, and who gets what (the planner).
 
 #![forbid(unsafe_code)]
 
+pub mod claim;
 pub mod doctor;
 pub mod fixtures;
 pub mod inventory;
+pub mod ledger;
+pub mod recovery;
 pub mod standing;
+pub mod system;

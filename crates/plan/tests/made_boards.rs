@@ -230,6 +230,7 @@ fn standing_claims_are_respected() {
         former_driver: Some("amdgpu".to_owned()),
     };
     let claim = |seat: &str| ClaimRecord {
+        kind: spec::plan::ClaimKind::Seat,
         seat: seat.to_owned(),
         state: ClaimState::Taken,
         functions: vec![claimed.clone()],

@@ -8,6 +8,7 @@ mod assigned;
 mod control;
 mod cpu_set;
 pub mod inventory;
+pub mod ledger;
 mod machine;
 mod pci_address;
 pub mod plan;

@@ -80,6 +80,12 @@ pub(super) fn hold(reader: &Reader<'_>, functions: &[Function], holders: &mut Ho
     hold_masters(reader, holders);
 }
 
+/// Whether a framebuffer of the firmware lies inside a BAR of this function.
+pub(crate) fn framebuffer_lies_in(tree: &dyn Tree, function: PciAddress) -> bool {
+    let iomem = tree.table("/proc/iomem").unwrap_or_default();
+    generic_framebuffers(&iomem).iter().any(|(around, _)| *around == function)
+}
+
 /// The firmware framebuffers that lie inside a function's BAR, by the nesting of `/proc/iomem`.
 ///
 /// The nesting is there for ordinary users too, who see zeros for the addresses.

@@ -28,6 +28,10 @@ mod usb;
 use linux::sysfs::Tree;
 use spec::inventory::{Function, HoldKind, HoldStrength, HostInventory, INVENTORY_SCHEMA_VERSION, SrIov};
 
+pub(crate) use display::framebuffer_lies_in;
+pub(crate) use open_nodes::process_with;
+pub(crate) use pci::slot_path;
+
 use holders::Holders;
 use network::Network;
 use reader::Reader;

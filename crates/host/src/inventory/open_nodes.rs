@@ -32,6 +32,20 @@ pub(super) fn hold(reader: &Reader<'_>, holders: &mut Holders) {
     }
 }
 
+/// A process that has one of these nodes open, as `name (pid)`; `None` also when its files cannot be seen.
+pub(crate) fn process_with(tree: &dyn Tree, nodes: &[String]) -> Option<String> {
+    let processes = tree.list("/proc").unwrap_or_default();
+    let mut numbers = processes.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let has_open = |process: &&String| {
+        let directory = format!("/proc/{process}/fd");
+        let descriptors = tree.list(&directory).unwrap_or_default();
+        descriptors.iter().take(MOST_DESCRIPTORS).any(|descriptor| {
+            tree.read_link(&format!("{directory}/{descriptor}")).is_ok_and(|target| nodes.contains(&target))
+        })
+    };
+    numbers.find(has_open).map(|process| process_name(tree, process))
+}
+
 /// How much an open node stands in the way. Sound servers keep every card's control node open and desktops every
 /// input device: both let go when the device goes.
 fn strength(node: &str) -> HoldStrength {

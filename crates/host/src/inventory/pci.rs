@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use linux::sysfs::DATABASE_LIMIT;
+use linux::sysfs::{DATABASE_LIMIT, Tree};
 use spec::inventory::{
     Bar, BarKind, ClassCode, ConfigAccess, DeviceIdentity, DriverState, Function, FunctionKind, Link,
     LinkState, Names, PciId, PhysicalAddress, ResetMethod, Rom, SlotPath, SlotStep, SrIov,
@@ -315,6 +315,11 @@ impl Place<'_> {
         let drivers_autoprobe = self.reader.flag(&self.path("sriov_drivers_autoprobe"));
         Some(SrIov::Physical { total, functions, drivers_autoprobe })
     }
+}
+
+/// Where a function is plugged in; `None` when it is not there.
+pub(crate) fn slot_path(tree: &dyn Tree, address: PciAddress) -> Option<SlotPath> {
+    Some(Chain::read(&tree.canonical(&format!("{DEVICES}/{address}")).ok()?, address)?.path)
 }
 
 /// A function's way from its root bus.

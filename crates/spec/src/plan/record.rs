@@ -11,8 +11,11 @@ use crate::{CpuSet, PciAddress};
 /// The host's record that functions belong to a seat (or to a person who claimed them by hand).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimRecord {
-    /// The seat that owns them.
+    /// The seat that owns them, or the name that a person gave the claim.
     pub seat: String,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: ClaimKind,
     /// How far the claim is.
     pub state: ClaimState,
     /// The functions.
@@ -21,6 +24,21 @@ pub struct ClaimRecord {
     /// The processors that the seat runs on.
     #[serde(default)]
     pub cpus: CpuSet,
+}
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClaimKind {
+    /// A seat.
+    #[default]
+    Seat,
+    /// What several seats of one file need: huge pages, virtual functions.
+    Shared,
+    /// A person's own use.
+    Hand,
+    /// A trial.
+    Trial,
 }
 
 /// How far a claim is.
