@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use seat::launch::{self, Disk, Request};
+use seat::firmware::Firmware;
+use seat::launch::{self, Disk, Request, Start};
 use seat::terminal::RawTerminal;
+use spec::seat_file::FirmwareKind;
 use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
@@ -18,15 +20,33 @@ use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
 /// control socket, signal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The kernel: a bzImage (/boot/vmlinuz-*) or an ELF vmlinux with a PVH entry
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    /// The kernel to start without firmware: a bzImage (/boot/vmlinuz-*) or an ELF vmlinux with a PVH entry
+    #[arg(long, value_name = "FILE", required_unless_present = "firmware")]
+    kernel: Option<PathBuf>,
     /// The initial RAM disk
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "firmware")]
     initrd: Option<PathBuf>,
     /// The kernel command line
-    #[arg(long, value_name = "TEXT", default_value = "console=ttyS0", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "console=ttyS0",
+        allow_hyphen_values = true,
+        conflicts_with = "firmware"
+    )]
     cmdline: String,
+    /// The firmware that starts the machine from its disks: SeaBIOS or OVMF
+    #[arg(long, value_enum, conflicts_with = "kernel")]
+    firmware: Option<FirmwareChoice>,
+    /// The firmware's code [default: what Debian's packages seabios and ovmf install]
+    #[arg(long, value_name = "FILE", requires = "firmware")]
+    firmware_image: Option<PathBuf>,
+    /// Where UEFI variables are kept; made when it is missing. Without it, they end with the machine
+    #[arg(long, value_name = "FILE", requires = "firmware")]
+    vars: Option<PathBuf>,
+    /// Write what the firmware says on its debug port here
+    #[arg(long, value_name = "FILE", requires = "firmware")]
+    firmware_log: Option<PathBuf>,
     /// Guest memory, for example 512M or 4G
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     memory: Bytes,
@@ -60,6 +80,14 @@ pub(crate) struct Arguments {
     /// End when the guest resets itself, instead of starting it anew
     #[arg(long)]
     no_reboot: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FirmwareChoice {
+    /// SeaBIOS
+    Bios,
+    /// OVMF
+    Uefi,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -139,9 +167,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
             shared: false,
             prefault: arguments.prefault,
         },
-        kernel: arguments.kernel.clone(),
-        initrd: arguments.initrd.clone(),
-        command_line: arguments.cmdline.clone(),
+        start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
         functions: arguments.device.clone(),
@@ -149,6 +175,27 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         escape,
         end_on_reset: arguments.no_reboot,
     }
+}
+
+fn start(arguments: &Arguments) -> Start {
+    let kind = match arguments.firmware {
+        None => {
+            return Start::Kernel {
+                // The command line has either of the two.
+                image: arguments.kernel.clone().unwrap_or_default(),
+                initrd: arguments.initrd.clone(),
+                command_line: arguments.cmdline.clone(),
+            };
+        }
+        Some(FirmwareChoice::Bios) => FirmwareKind::Bios,
+        Some(FirmwareChoice::Uefi) => FirmwareKind::Uefi,
+    };
+    Start::Firmware(Firmware {
+        kind,
+        image: arguments.firmware_image.clone(),
+        variables: arguments.vars.clone(),
+        log: arguments.firmware_log.clone(),
+    })
 }
 
 #[cfg(test)]

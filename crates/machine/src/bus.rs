@@ -34,6 +34,10 @@ pub enum Effect {
     PowerOff,
     /// A PCI function has changed something outside of a config access.
     Pci(pci::FunctionId, pci::Change),
+    /// The flash chip answers reads by itself now, or no longer.
+    FlashMode,
+    /// The owner should know.
+    Note(String),
 }
 
 /// The way by which a guest asked for a reset.

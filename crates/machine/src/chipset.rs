@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use linux::kvm::Vm;
+use linux::kvm::{KvmError, Vm};
 use linux::memory::GuestRam;
 use pci::{
     Change, Ecam, EcamUnfit, FunctionId, HostBridge, HostBridgePreset, Lpc, LpcPreset, Occupied, Place,
-    SharedFunction,
+    Shadow, SharedFunction,
 };
 
 use crate::assigned::{self, AssignError, Assigned};
@@ -20,16 +20,24 @@ use crate::board::i8042::{self, I8042};
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::port92::{self, Port92};
 use crate::board::power::{self, PowerManagement};
+use crate::board::reset_pulse::ResetPulse;
 use crate::board::rtc::{self, Rtc};
 use crate::board::serial::Serial;
-use crate::bus::{Bus, Effect, RangeTaken};
+use crate::bus::{Bus, Effect, RangeTaken, SharedDevice};
 use crate::config_ports::{self, ConfigPorts};
 use crate::endpoints::{EndpointError, Endpoints, Plugged, Sockets};
 use crate::events::Events;
+use crate::firmware::acpi::BoardError;
 use crate::firmware::acpi::board::{Board, HOST_BRIDGE_DEVICE, LPC_DEVICE, SCI_GSI};
+use crate::firmware::files::{self, Told};
+use crate::firmware::smbios;
+use crate::flash::{Flash, FlashSlots, FlashSlotsError};
+use crate::fw_cfg::{self, FwCfg};
 use crate::interrupt::{InterruptLine, KvmLine};
+use crate::layout;
 use crate::messages::{Lines, MessageError, Messages, SharedLine};
 use crate::pci_host::PciHost;
+use crate::shadow::{ShadowArea, ShadowError};
 use crate::time::MachineClock;
 
 /// The board's devices on their buses.
@@ -48,6 +56,7 @@ pub(crate) struct Chipset {
     assigned: assigned::Plugged,
     // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
     pm_base: Mutex<Option<u16>>,
+    for_firmware: Option<ForFirmware>,
 }
 
 /// The chipset could not be built.
@@ -65,9 +74,51 @@ pub enum ChipsetError {
     /// A virtio device cannot be had.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// Flash cannot be shown.
+    #[error(transparent)]
+    Flash(#[from] FlashSlotsError),
+    /// RAM and ROM below 1 MiB cannot be shown.
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
+    /// What firmware is to be told contradicts itself.
+    #[error("describe the board to its firmware")]
+    Describe(#[from] BoardError),
     /// An assigned function cannot be plugged in.
     #[error(transparent)]
     Assigned(#[from] AssignError),
+}
+
+/// A change could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    /// A message route.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A memory slot.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+}
+
+/// What firmware finds besides the devices: its flash, and ROM that gives way to RAM.
+struct ForFirmware {
+    flash: FlashSlots,
+    shadow: Option<ShadowArea>,
+}
+
+impl ForFirmware {
+    fn new(
+        flash: &Arc<Flash>,
+        memory: &Bus,
+        to: &Connections<'_>,
+        shadow: Shadow,
+    ) -> Result<Self, ChipsetError> {
+        let shadow = ShadowArea::new(to.vm, to.ram, flash.low_copy(), memory, shadow)?;
+        Ok(Self { flash: FlashSlots::new(to.vm, flash, memory)?, shadow })
+    }
+
+    fn follow_shadow(&self, shadow: &Shadow) -> Result<(), KvmError> {
+        self.shadow.as_ref().map_or(Ok(()), |area| area.follow(shadow))
+    }
 }
 
 /// What the chipset is connected to.
@@ -81,6 +132,11 @@ pub(crate) struct Connections<'a> {
     pub(crate) console: &'a Arc<OutputBuffer>,
     pub(crate) firmware_log: &'a Arc<OutputBuffer>,
     pub(crate) rtc: &'a Arc<Mutex<Rtc>>,
+    pub(crate) ram_size: u64,
+    pub(crate) address_bits: u8,
+    pub(crate) name: &'a str,
+    /// The firmware's flash; without it, the board is as firmware would leave it.
+    pub(crate) flash: Option<&'a Arc<Flash>>,
 }
 
 const KEYBOARD_IRQ: u32 = 1;
@@ -96,7 +152,7 @@ impl Chipset {
     /// Builds the devices that `board` describes.
     pub(crate) fn build(board: &Board, to: &Connections<'_>) -> Result<Self, ChipsetError> {
         let (ports, memory) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
-        let pci = PciHost::new(apertures(board), &ports, &memory);
+        let pci = PciHost::new(apertures(board, to), &ports, &memory);
         let line = |gsi| Box::new(KvmLine(to.vm.irq_line(gsi)));
         let wake: Arc<dyn Wake> = Arc::clone(to.events) as _;
 
@@ -114,23 +170,26 @@ impl Chipset {
             serial: Arc::new(Mutex::new(serial)),
             power: Arc::new(Mutex::new(power)),
             rtc: Arc::clone(to.rtc),
-            pm_base: Mutex::new(Some(board.power.pm1_event)),
+            pm_base: Mutex::default(),
+            for_firmware: None,
             ports,
             memory,
         };
 
         let place = |base: u64, len: u64, device| chipset.ports.insert(base..base + len, device);
         place(SERIAL.0, SERIAL.1, Arc::clone(&chipset.serial) as _)?;
-        place(u64::from(board.power.pm1_event), power::PORTS, Arc::clone(&chipset.power) as _)?;
         let config = Arc::new(Mutex::new(ConfigPorts::new(&chipset.pci)));
         place(u64::from(pci::ADDRESS_PORT), config_ports::PORTS, config)?;
         place(rtc::BASE, rtc::PORTS, Arc::clone(&chipset.rtc) as _)?;
-        let keyboard = I8042::new(line(KEYBOARD_IRQ), line(MOUSE_IRQ));
-        place(i8042::BASE, i8042::PORTS, Arc::new(Mutex::new(keyboard)))?;
+        let keyboard: SharedDevice = match to.flash {
+            Some(_) if !board.keyboard_controller => Arc::new(Mutex::new(ResetPulse)),
+            _ => Arc::new(Mutex::new(I8042::new(line(KEYBOARD_IRQ), line(MOUSE_IRQ)))),
+        };
+        place(i8042::BASE, i8042::PORTS, keyboard)?;
         place(port92::PORT, 1, Arc::new(Mutex::new(Port92)))?;
         place(DEBUG_PORT, 1, Arc::new(Mutex::new(DebugPort::new(Arc::clone(to.firmware_log)))))?;
         place(POST_PORT, 1, Arc::new(Mutex::new(PostPort::default())))?;
-        chipset.add_bridges(board)?;
+        chipset.add_bridges(board, to)?;
         chipset.endpoints = to.endpoints.plug(&Sockets {
             vm: to.vm,
             ram: to.ram,
@@ -143,38 +202,78 @@ impl Chipset {
             let (pci, messages) = (&*chipset.pci, &chipset.messages);
             chipset.assigned = assigned.plug(&assigned::Sockets { vm: to.vm, pci, messages })?;
         }
+        if to.flash.is_some() {
+            chipset.add_fw_cfg(board, to)?;
+        }
         Ok(chipset)
     }
 
-    /// The host bridge and the LPC bridge, programmed as firmware would leave them.
-    fn add_bridges(&self, board: &Board) -> Result<(), ChipsetError> {
+    /// The host bridge and the LPC bridge: as they are at power-on for firmware, else as firmware would leave them.
+    fn add_bridges(&mut self, board: &Board, to: &Connections<'_>) -> Result<(), ChipsetError> {
+        let left_by_firmware = to.flash.is_none();
         let ecam = Ecam { base: board.ecam.base.into(), buses: SMALLEST_ECAM };
-        let host = HostBridge::new(&HostBridgePreset { ecam: Some(ecam), shadow_is_ram: true })?;
-        let lpc = Lpc::new(&LpcPreset { pm_base: Some(board.power.pm1_event), rcba: None });
+        let ecam = left_by_firmware.then_some(ecam);
+        let pm_base = left_by_firmware.then_some(board.power.pm1_event);
+        let host = HostBridge::new(&HostBridgePreset { ecam, shadow_is_ram: left_by_firmware })?;
+        let lpc = Lpc::new(&LpcPreset { pm_base, rcba: None });
+        if let Some(flash) = to.flash {
+            self.for_firmware = Some(ForFirmware::new(flash, &self.memory, to, host.shadow())?);
+        }
+        self.move_power(pm_base);
         for (device, function) in
             [(HOST_BRIDGE_DEVICE, shared(host)), (LPC_DEVICE, shared(lpc))] as [(u8, SharedFunction); 2]
         {
             self.pci.add(Place::Root { device, function: 0 }, function)?;
         }
-        self.pci.place_ecam(Some(ecam));
+        self.pci.place_ecam(ecam);
         Ok(())
     }
 
+    /// The device by which firmware is told of the board; last, as it tells of the others.
+    fn add_fw_cfg(&self, board: &Board, to: &Connections<'_>) -> Result<(), ChipsetError> {
+        let pci = Arc::downgrade(&self.pci);
+        let told = Told {
+            board: board.clone(),
+            ram_size: to.ram_size,
+            boot_order: to.endpoints.disk_devices(),
+            display: false,
+            smbios: smbios::for_firmware(&smbios::Facts {
+                name: to.name,
+                cpus: board.cpus.len(),
+                ram_size: to.ram_size,
+            }),
+        };
+        let set_up = move || pci.upgrade().map(|pci| pci.set_up()).unwrap_or_default();
+        let contents = files::contents(told, set_up)?;
+        let device = FwCfg::new(contents, Arc::new(to.ram.view().clone()));
+        let range = fw_cfg::BASE..fw_cfg::BASE + fw_cfg::PORTS;
+        Ok(self.ports.insert(range, Arc::new(Mutex::new(device)))?)
+    }
+
     /// Follows what a PCI function has changed.
-    pub(crate) fn follow(&self, id: FunctionId, change: Change) -> Result<(), MessageError> {
+    pub(crate) fn follow(&self, id: FunctionId, change: Change) -> Result<(), FollowError> {
         match &change {
             Change::Bars => self.pci.refresh(id),
             Change::PmBaseMoved(base) => self.move_power(*base),
             Change::Intx(high) => self.drive_pin(id, *high),
             Change::Msi(change) => self.messages.follow_msi(id, change, self.pci.bdf(id))?,
             Change::Msix(change) => self.messages.follow_msix(id, change, self.pci.bdf(id))?,
-            // RAM answers below 1 MiB whatever the shadow registers say, and interrupts take the IOAPIC's way: both
-            // are right for a kernel that is started without firmware. What answers at RCBA is nobody.
+            Change::ShadowMoved(shadow) => {
+                if let Some(for_firmware) = &self.for_firmware {
+                    for_firmware.follow_shadow(shadow)?;
+                }
+            }
+            // Interrupts take the IOAPIC's way. What answers at RCBA is nobody.
             _ => {}
         }
         // After the routes: the hardware may speak as soon as it is told that it may.
         self.assigned.follow(id, &change);
         Ok(())
+    }
+
+    /// Follows the flash chip into another mode.
+    pub(crate) fn follow_flash(&self) -> Result<(), KvmError> {
+        self.for_firmware.as_ref().map_or(Ok(()), |for_firmware| for_firmware.flash.follow())
     }
 
     /// Ends what assigned functions still do for this life.
@@ -255,8 +354,16 @@ fn shared(function: impl pci::Function + 'static) -> SharedFunction {
     Arc::new(Mutex::new(function))
 }
 
-fn apertures(board: &Board) -> pci::Apertures {
-    let high = board.memory_windows_64.first().map_or(0..0, |window| *window.start()..window.end() + 1);
+fn apertures(board: &Board, to: &Connections<'_>) -> pci::Apertures {
+    let announced =
+        || board.memory_windows_64.first().map_or(0..0, |window| *window.start()..window.end() + 1);
+    let ram_end = layout::ram_blocks(to.ram_size).last().map_or(0, |block| block.end);
+    let addresses = 1_u64.checked_shl(to.address_bits.into()).unwrap_or(u64::MAX);
+    let high = match to.flash {
+        // Firmware looks for a place above RAM by itself, and is believed.
+        Some(_) => ram_end.max(layout::ABOVE_4G)..addresses,
+        None => announced(),
+    };
     pci::Apertures {
         low: crate::layout::LOW_RAM_LIMIT..crate::layout::PCI_32_BIT[1].end,
         high,

@@ -85,8 +85,12 @@ pub const DISK_LIMIT: usize = 8;
 impl Endpoints {
     /// The device numbers in use.
     pub(crate) fn devices(&self) -> Vec<u8> {
-        let disks = (RNG_DEVICE + 1..).take(self.disks.len());
-        self.rng.then_some(RNG_DEVICE).into_iter().chain(disks).collect()
+        self.rng.then_some(RNG_DEVICE).into_iter().chain(self.disk_devices()).collect()
+    }
+
+    /// The device numbers of the disks, in order.
+    pub(crate) fn disk_devices(&self) -> Vec<u8> {
+        (RNG_DEVICE + 1..).take(self.disks.len()).collect()
     }
 
     /// Builds the endpoints and plugs them in.

@@ -36,6 +36,9 @@ pub const PCI_IO: Range<u64> = 0x1000..0x1_0000;
 /// Four pages for KVM on Intel hosts without unrestricted guests, clear of the APICs and of firmware flash.
 pub const KVM_PRIVATE: u64 = 0xfeff_c000;
 
+/// Bytes of [`KVM_PRIVATE`].
+pub const KVM_PRIVATE_LEN: u64 = 0x4000;
+
 /// Where memory above the 32-bit hole starts.
 pub const ABOVE_4G: u64 = 0x1_0000_0000;
 
@@ -75,7 +78,7 @@ pub fn memory_map(size: u64, ecam: Range<u64>) -> Vec<(Range<u64>, MemoryKind)> 
     map.push((EXTENDED_BIOS_DATA, MemoryKind::Reserved));
     map.push((BIOS_AREA, MemoryKind::Reserved));
     map.push((ecam, MemoryKind::Reserved));
-    map.push((KVM_PRIVATE..KVM_PRIVATE + 0x4000, MemoryKind::Reserved));
+    map.push((KVM_PRIVATE..KVM_PRIVATE + KVM_PRIVATE_LEN, MemoryKind::Reserved));
     map.sort_by_key(|(range, _)| range.start);
     map
 }

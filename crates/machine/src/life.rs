@@ -11,18 +11,20 @@ use linux::kvm::{CpuidEntry, Kvm, KvmError, Vcpu, Vm};
 use linux::memory::{GuestAddress, GuestBytes, GuestRam};
 
 use crate::assigned::{AssignError, Assigned};
-use crate::board::debug_port::POST_PORT;
+use crate::board::debug_port::{DEBUG_PORT, POST_PORT};
 use crate::board::output::OutputBuffer;
 use crate::board::rtc::{self, Rtc};
-use crate::boot::{self, Facts, Kernel, LoadError};
+use crate::boot::{self, Facts, LoadError};
 use crate::chipset::{Chipset, ChipsetError, Connections};
 use crate::cpu::cpuid::{self, Topology};
 use crate::cpu::msrs;
 use crate::endpoints::Endpoints;
 use crate::events::Events;
 use crate::firmware::acpi::{self, BoardError, PlacementError};
+use crate::firmware::smbios;
 use crate::interrupt::Socket;
 use crate::layout;
+use crate::machine::Starting;
 use crate::time::MachineClock;
 use crate::vcpus::{Surroundings, Vcpus};
 
@@ -62,10 +64,11 @@ pub enum LifeError {
 pub(crate) struct Ingredients<'a> {
     pub(crate) kvm: &'a Kvm,
     pub(crate) cpuid: &'a [CpuidEntry],
+    pub(crate) name: &'a str,
     pub(crate) cpus: u32,
     pub(crate) ram: &'a GuestRam,
     pub(crate) ram_size: u64,
-    pub(crate) kernel: &'a mut Kernel,
+    pub(crate) starting: &'a mut Starting,
     pub(crate) endpoints: &'a Endpoints,
     pub(crate) assigned: Option<&'a Assigned>,
     pub(crate) connections: ConnectionsWithoutVm<'a>,
@@ -92,14 +95,23 @@ const RTC_IRQ: u32 = 8;
 
 // The root pointer at the start of the BIOS area, where a kernel that was told nothing would search.
 const RSDP: u64 = layout::BIOS_AREA.start;
-const ACPI_TABLES: std::ops::Range<u64> = layout::BIOS_AREA.start + 0x40..layout::BIOS_AREA.end;
+const ACPI_TABLES: std::ops::Range<u64> = layout::BIOS_AREA.start + 0x40..SMBIOS;
+
+// A kernel searches for the entry point from 0xF0000 on. The structures take some hundred bytes.
+const SMBIOS: u64 = 0xf_e000;
 
 impl Life {
     pub(crate) fn begin(ingredients: Ingredients<'_>) -> Result<Self, LifeError> {
         let vm = ingredients.kvm.create_vm()?;
         vm.create_interrupt_controllers(layout::KVM_PRIVATE)?;
-        for block in ingredients.ram.blocks() {
-            vm.map(block.guest, &block.memory, false)?;
+        let flash = match &*ingredients.starting {
+            Starting::Firmware(flash) => Some(Arc::clone(flash)),
+            Starting::Kernel(_) => None,
+        };
+        if flash.is_none() {
+            for block in ingredients.ram.blocks() {
+                vm.map(block.guest, &block.memory, false)?;
+            }
         }
 
         let board = board(&ingredients)?;
@@ -115,18 +127,22 @@ impl Life {
             console: outside.console,
             firmware_log: outside.firmware_log,
             rtc: outside.rtc,
+            ram_size: ingredients.ram_size,
+            address_bits: cpuid::physical_bits(ingredients.cpuid),
+            name: ingredients.name,
+            flash: flash.as_ref(),
         };
         let chipset = Arc::new(Chipset::build(&board, &connections)?);
 
-        let ecam = u64::from(board.ecam.base)..u64::from(board.ecam.base) + board.ecam.len_bytes();
-        let memory_map = layout::memory_map(ingredients.ram_size, ecam);
-        let rsdp = write_tables(&board, ingredients.ram)?;
-        let facts = Facts { rsdp, memory_map: &memory_map };
-        let start = boot::load(ingredients.ram.view(), ingredients.kernel, &facts)?;
-
-        let mut vcpus = create_vcpus(&vm, ingredients.cpus, ingredients.cpuid, ingredients.kvm)?;
-        if let Some(first) = vcpus.first_mut() {
-            first.set_start_state(&start)?;
+        let mut vcpus = create_vcpus(&vm, &ingredients)?;
+        // Firmware starts where a processor starts at reset, which is what KVM makes.
+        if let (Starting::Kernel(kernel), Some(first)) = (&mut *ingredients.starting, vcpus.first_mut()) {
+            let ecam = u64::from(board.ecam.base)..u64::from(board.ecam.base) + board.ecam.len_bytes();
+            let memory_map = layout::memory_map(ingredients.ram_size, ecam);
+            let rsdp = write_tables(&board, ingredients.ram)?;
+            write_smbios(ingredients.name, ingredients.cpus, ingredients.ram_size, ingredients.ram)?;
+            let facts = Facts { rsdp, memory_map: &memory_map };
+            first.set_start_state(&boot::load(ingredients.ram.view(), kernel, &facts)?)?;
         }
         for (port, len) in BUFFERED_PORTS {
             vm.coalesce_port(port, len)?;
@@ -150,8 +166,10 @@ impl Drop for Life {
 
 /// Ports whose writes have no effect of their own: a PCI config access and an RTC access both begin with an address, so
 /// that each pair costs one exit to user space; what is written to the POST port, nobody reads.
-const BUFFERED_PORTS: [(u16, u32); 3] =
-    [(pci::ADDRESS_PORT, 4), (rtc::BASE as u16, 1), (POST_PORT as u16, 1)];
+///
+/// Firmware's debug port takes a byte at a time, many thousands.
+const BUFFERED_PORTS: [(u16, u32); 4] =
+    [(pci::ADDRESS_PORT, 4), (rtc::BASE as u16, 1), (POST_PORT as u16, 1), (DEBUG_PORT as u16, 1)];
 
 fn board(of: &Ingredients<'_>) -> Result<acpi::Board, AssignError> {
     let mut board = acpi::Board::new((0..of.cpus).collect());
@@ -179,9 +197,24 @@ fn write_tables(board: &acpi::Board, ram: &GuestRam) -> Result<u64, LifeError> {
     Ok(placement.rsdp)
 }
 
-fn create_vcpus(vm: &Vm, cpus: u32, supported: &[CpuidEntry], kvm: &Kvm) -> Result<Vec<Vcpu>, KvmError> {
-    let topology = Topology { cpus, tsc_deadline: kvm.has_tsc_deadline() };
-    let msrs = msrs::at_start(cpuid::physical_bits(supported));
+fn write_smbios(name: &str, cpus: u32, ram_size: u64, ram: &GuestRam) -> Result<(), LifeError> {
+    let facts = smbios::Facts { name, cpus: cpus as usize, ram_size };
+    let bytes = smbios::at(&facts, SMBIOS);
+    if SMBIOS + bytes.len() as u64 > layout::BIOS_AREA.end {
+        // More memory than the area can describe: such a machine has no SMBIOS rather than half of one.
+        return Ok(());
+    }
+    let place = ram.view().write_slice(&bytes, GuestAddress(SMBIOS));
+    place.map_err(|_| LifeError::NoMemory { address: SMBIOS })
+}
+
+fn create_vcpus(vm: &Vm, of: &Ingredients<'_>) -> Result<Vec<Vcpu>, KvmError> {
+    let (cpus, supported) = (of.cpus, of.cpuid);
+    let topology = Topology { cpus, tsc_deadline: of.kvm.has_tsc_deadline() };
+    let msrs = match of.starting {
+        Starting::Kernel(_) => msrs::at_start(cpuid::physical_bits(supported)),
+        Starting::Firmware(_) => msrs::at_reset(),
+    };
     let mut vcpus = Vec::with_capacity(cpus as usize);
     for id in 0..cpus {
         let vcpu = vm.create_vcpu(id)?;

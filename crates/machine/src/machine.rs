@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::kvm::{CpuidEntry, Kvm, KvmError};
 use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
+use spec::seat_file::FirmwareKind;
 use spec::{MachineState, MemoryBacking, MemorySpec};
 
 use crate::assigned::{self, AssignError, Assigned, Opening};
@@ -13,7 +14,8 @@ use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
 use crate::endpoints::{DISK_LIMIT, Disk, Endpoints};
-use crate::events::Events;
+use crate::events::{Event, Events};
+use crate::flash::{Firmware, Flash, FlashError};
 use crate::interrupt::Socket;
 use crate::layout;
 use crate::life::{ConnectionsWithoutVm, Ingredients, Life, LifeError};
@@ -26,14 +28,31 @@ pub struct Config {
     pub cpus: u32,
     /// Guest RAM.
     pub memory: MemorySpec,
+    /// The name that the guest reads as its serial number.
+    pub name: String,
     /// What it starts.
-    pub kernel: Kernel,
+    pub start: Start,
     /// Whether it has an entropy device.
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
     /// Its assigned functions.
     pub assigned: Option<assigned::Request>,
+}
+
+/// What a machine starts.
+#[derive(Debug)]
+pub enum Start {
+    /// A kernel, without firmware.
+    Kernel(Kernel),
+    /// Firmware, which then looks for something to start.
+    Firmware(Firmware),
+}
+
+/// What a machine starts at each life.
+pub(crate) enum Starting {
+    Kernel(Kernel),
+    Firmware(Arc<Flash>),
 }
 
 /// A machine could not be built.
@@ -59,6 +78,15 @@ pub enum BuildError {
         /// What was asked for.
         wanted: usize,
     },
+    /// Less memory than UEFI firmware needs.
+    #[error("UEFI firmware needs at least 128 MiB of memory, not {wanted} bytes")]
+    MemoryForFirmware {
+        /// Bytes asked for.
+        wanted: u64,
+    },
+    /// The firmware cannot be used.
+    #[error(transparent)]
+    Firmware(#[from] FlashError),
     /// Guest RAM could not be made.
     #[error(transparent)]
     Ram(#[from] AllocateRamError),
@@ -80,7 +108,10 @@ pub enum BuildError {
 pub struct Machine {
     kvm: Kvm,
     cpuid: Vec<CpuidEntry>,
-    config: Config,
+    name: String,
+    cpus: u32,
+    memory: MemorySpec,
+    starting: Starting,
     endpoints: Endpoints,
     assigned: Option<Assigned>,
     clock: Arc<MachineClock>,
@@ -102,23 +133,16 @@ const CONSOLE_BUFFER: usize = 64 << 10;
 
 const SMALLEST_MEMORY: u64 = 16 << 20;
 
+/// OVMF's own structures, and what it unpacks, take some 80 MiB.
+const SMALLEST_MEMORY_FOR_UEFI: u64 = 128 << 20;
+
 impl Machine {
     /// Builds the machine, paused before its first instruction.
-    pub fn build(kvm: Kvm, mut config: Config) -> Result<Self, BuildError> {
-        let max = kvm.max_vcpus();
-        if config.cpus == 0 || config.cpus as usize > max {
-            return Err(BuildError::Cpus { wanted: config.cpus, max });
-        }
-        let size = config.memory.size.0;
-        if size < SMALLEST_MEMORY || !size.is_multiple_of(4096) {
-            return Err(BuildError::Memory { wanted: size });
-        }
-        if config.disks.len() > DISK_LIMIT {
-            return Err(BuildError::Disks { wanted: config.disks.len() });
-        }
+    pub fn build(kvm: Kvm, config: Config) -> Result<Self, BuildError> {
+        check(&config, kvm.max_vcpus())?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
         // First of all, because it takes longest, and most of that is waiting.
-        let opening = config.assigned.take().map(|request| Opening::begin(request, &events)).transpose()?;
+        let opening = config.assigned.map(|request| Opening::begin(request, &events)).transpose()?;
         let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
         if let Some(opening) = &opening {
             opening.map(ram.blocks())?;
@@ -126,14 +150,22 @@ impl Machine {
         let wake: Arc<dyn Wake> = Arc::clone(&events) as _;
         let clock = Arc::<MachineClock>::default();
         let rtc_line = Socket::default();
+        let starting = match config.start {
+            Start::Kernel(kernel) => Starting::Kernel(kernel),
+            Start::Firmware(firmware) => Starting::Firmware(Arc::new(Flash::load(firmware)?)),
+        };
+        let facts = board_facts(&config.memory, config.cpus);
         let mut machine = Self {
             cpuid: kvm.supported_cpuid()?,
             kvm,
-            rtc: Arc::new(Mutex::new(build_rtc(&config, &clock, &rtc_line, &wake))),
+            rtc: Arc::new(Mutex::new(build_rtc(facts, &clock, &rtc_line, &wake))),
             rtc_line,
-            endpoints: Endpoints { rng: config.rng, disks: config.disks.clone() },
+            endpoints: Endpoints { rng: config.rng, disks: config.disks },
             assigned: opening.map(Opening::finish).transpose()?,
-            config,
+            name: config.name,
+            cpus: config.cpus,
+            memory: config.memory,
+            starting,
             clock,
             console: OutputBuffer::new(CONSOLE_BUFFER, Arc::clone(&wake)),
             firmware_log: OutputBuffer::new(CONSOLE_BUFFER, wake),
@@ -183,6 +215,7 @@ impl Machine {
         if let Some(assigned) = &self.assigned {
             assigned.reset()?;
         }
+        self.save_variables();
         self.rtc.lock().unwrap_or_else(PoisonError::into_inner).reset();
         self.begin_life()?;
         if let (MachineState::Running, Some(life)) = (self.state, &self.life) {
@@ -194,6 +227,16 @@ impl Machine {
     /// Ends the life for good; the machine can only be dropped then.
     pub fn end(&mut self) {
         self.life = None;
+        self.save_variables();
+    }
+
+    /// Saves what a guest that ended in the middle of a write to flash has left unsaved.
+    fn save_variables(&self) {
+        let Starting::Firmware(flash) = &self.starting else { return };
+        if let Err(errno) = flash.save() {
+            let text = format!("the last UEFI variables are lost: their file cannot be written: {errno}");
+            self.events.post(Event::Note(text));
+        }
     }
 
     /// Presses the power button; false when the guest will not notice.
@@ -279,10 +322,11 @@ impl Machine {
         self.life = Some(Life::begin(Ingredients {
             kvm: &self.kvm,
             cpuid: &self.cpuid,
-            cpus: self.config.cpus,
+            name: &self.name,
+            cpus: self.cpus,
             ram: &self.ram,
-            ram_size: self.config.memory.size.0,
-            kernel: &mut self.config.kernel,
+            ram_size: self.memory.size.0,
+            starting: &mut self.starting,
             endpoints: &self.endpoints,
             assigned: self.assigned.as_ref(),
             connections: ConnectionsWithoutVm {
@@ -299,17 +343,39 @@ impl Machine {
     }
 }
 
-fn build_rtc(config: &Config, clock: &Arc<MachineClock>, line: &Socket, wake: &Arc<dyn Wake>) -> Rtc {
-    let size = config.memory.size.0;
+/// Checks what needs nothing of the host but its number of vCPUs.
+fn check(config: &Config, max: usize) -> Result<(), BuildError> {
+    if config.cpus == 0 || config.cpus as usize > max {
+        return Err(BuildError::Cpus { wanted: config.cpus, max });
+    }
+    let wanted = config.memory.size.0;
+    if wanted < SMALLEST_MEMORY || !wanted.is_multiple_of(4096) {
+        return Err(BuildError::Memory { wanted });
+    }
+    let uefi = matches!(&config.start, Start::Firmware(firmware) if firmware.kind == FirmwareKind::Uefi);
+    if uefi && wanted < SMALLEST_MEMORY_FOR_UEFI {
+        return Err(BuildError::MemoryForFirmware { wanted });
+    }
+    if config.disks.len() > DISK_LIMIT {
+        return Err(BuildError::Disks { wanted: config.disks.len() });
+    }
+    Ok(())
+}
+
+fn board_facts(memory: &MemorySpec, cpus: u32) -> BoardFacts {
+    let size = memory.size.0;
+    BoardFacts {
+        ram_below_4g: size.min(layout::LOW_RAM_LIMIT),
+        ram_above_4g: size.saturating_sub(layout::LOW_RAM_LIMIT),
+        cpus,
+    }
+}
+
+fn build_rtc(facts: BoardFacts, clock: &Arc<MachineClock>, line: &Socket, wake: &Arc<dyn Wake>) -> Rtc {
     let wiring = RtcWiring {
         clock: Arc::clone(clock) as _,
         line: Box::new(line.clone()),
         deadline_moved: Arc::clone(wake),
-    };
-    let facts = BoardFacts {
-        ram_below_4g: size.min(layout::LOW_RAM_LIMIT),
-        ram_above_4g: size.saturating_sub(layout::LOW_RAM_LIMIT),
-        cpus: config.cpus,
     };
     Rtc::new(wiring, facts, 0)
 }

@@ -12,6 +12,8 @@ use pci::{
 
 use crate::bus::{Bus, Device, Effect};
 use crate::firmware::acpi::board::intx_gsi;
+use crate::firmware::files::SetUp;
+use crate::layout;
 
 /// Something besides the trap that must be where a BAR is: doorbells, memory slots. Called in the order of the moves.
 pub(crate) trait BarFollower: Send {
@@ -88,6 +90,15 @@ impl PciHost {
     /// Shows config space in memory at `ecam`, or no longer.
     pub(crate) fn place_ecam(&self, ecam: Option<Ecam>) {
         self.lock().place_ecam(&self.me, ecam);
+    }
+
+    /// What the guest has set up so far.
+    pub(crate) fn set_up(&self) -> SetUp {
+        let inner = self.lock();
+        let memory = inner.placed.iter().filter(|mapping| mapping.space == Space::Memory);
+        let high = memory.map(|mapping| &mapping.range).filter(|range| range.start >= layout::ABOVE_4G);
+        let high = high.cloned().reduce(|all, one| all.start.min(one.start)..all.end.max(one.end));
+        SetUp { ecam: inner.ecam, high }
     }
 
     /// Reads config space; bytes past the register's end read as ones.

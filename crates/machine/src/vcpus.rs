@@ -210,11 +210,15 @@ fn carry_out(effects: Vec<Effect>, surroundings: &Surroundings) -> bool {
         match effect {
             Effect::Pci(function, change) => {
                 if let Err(error) = surroundings.chipset.follow(function, change) {
-                    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
-                    surroundings.events.post(Event::Fault(format!("{error}{cause}")));
-                    goes_on = false;
+                    goes_on = fail(surroundings, &error);
                 }
             }
+            Effect::FlashMode => {
+                if let Err(error) = surroundings.chipset.follow_flash() {
+                    goes_on = fail(surroundings, &error);
+                }
+            }
+            Effect::Note(text) => surroundings.events.post(Event::Note(text)),
             Effect::Reset(path) => {
                 surroundings.events.post(Event::Reset(path));
                 goes_on = false;
@@ -226,6 +230,13 @@ fn carry_out(effects: Vec<Effect>, surroundings: &Surroundings) -> bool {
         }
     }
     goes_on
+}
+
+/// Ends the machine for something that could not be carried out; false, as this vCPU must not run any more.
+fn fail(surroundings: &Surroundings, error: &dyn Error) -> bool {
+    let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+    surroundings.events.post(Event::Fault(format!("{error}{cause}")));
+    false
 }
 
 fn stuck(vcpu: &Vcpu, why: &str) -> String {

@@ -13,8 +13,9 @@ const IDENTITY: Identity = Identity {
     device: 0x29c0,
     revision: 0,
     class: 0x06_0000,
-    subsystem_vendor: 0,
-    subsystem: 0,
+    // By these SeaBIOS knows that there is an fw_cfg device (`qemu_detect` in src/fw/paravirt.c).
+    subsystem_vendor: 0x1af4,
+    subsystem: 0x1100,
 };
 
 const PCIEXBAR: u16 = 0x60;

@@ -12,9 +12,11 @@ use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use spec::{
-    Bytes, ConsoleSpec, DiskSpec, ExitReport, InheritedFd, KernelSpec, MachineSpec, MemorySpec, PciAddress,
+    Bytes, ConsoleSpec, DiskSpec, ExitReport, FirmwareSpec, InheritedFd, KernelSpec, MachineSpec, MemorySpec,
+    PciAddress,
 };
 
+use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
 use crate::functions::{self, CannotAssign, OpenFunctions};
 
 /// One machine, by the names of what it uses.
@@ -26,12 +28,8 @@ pub struct Request {
     pub cpus: u32,
     /// Guest memory.
     pub memory: MemorySpec,
-    /// The kernel image.
-    pub kernel: PathBuf,
-    /// The initial RAM disk.
-    pub initrd: Option<PathBuf>,
-    /// The kernel command line.
-    pub command_line: String,
+    /// What it starts.
+    pub start: Start,
     /// Whether there is an entropy device.
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
@@ -44,6 +42,22 @@ pub struct Request {
     pub escape: bool,
     /// Whether a reset ends the machine.
     pub end_on_reset: bool,
+}
+
+/// What a machine starts, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A kernel, without firmware.
+    Kernel {
+        /// The kernel image.
+        image: PathBuf,
+        /// The initial RAM disk.
+        initrd: Option<PathBuf>,
+        /// The kernel command line.
+        command_line: String,
+    },
+    /// Firmware.
+    Firmware(Firmware),
 }
 
 /// A disk, by name.
@@ -78,6 +92,9 @@ pub enum LaunchError {
         /// What the kernel said.
         errno: std::io::Error,
     },
+    /// The firmware cannot be had.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareUnfit),
     /// Another machine uses the disk.
     #[error(
         "the disk {} is in use by another machine; one machine may write a disk, or several may read it if each has it read-only (FILE,ro)", path.display()
@@ -144,8 +161,7 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     check_memory(request.memory.size)?;
     let functions = open_functions(request)?;
     let kvm = open_kvm()?;
-    let image = open("kernel", &request.kernel)?;
-    let initrd = request.initrd.as_deref().map(|path| open("initrd", path)).transpose()?;
+    let start = open_start(&request.start)?;
     let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
     let control = request.control.as_deref().map(listen).transpose()?;
     let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
@@ -157,11 +173,8 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
         kvm: number(&kvm),
         cpus: request.cpus,
         memory: request.memory,
-        kernel: KernelSpec {
-            image: number(&image),
-            initrd: initrd.as_ref().map(number),
-            command_line: request.command_line.clone(),
-        },
+        kernel: start.kernel(),
+        firmware: start.firmware(),
         rng: request.rng,
         disks: request
             .disks
@@ -179,10 +192,10 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
         report: Some(number(&report_end)),
         end_on_reset: request.end_on_reset,
     };
-    let inherited =
-        [Some(&kvm), Some(&image), initrd.as_ref(), control.as_ref(), Some(&input), Some(&output)];
+    let inherited = [Some(&kvm), control.as_ref(), Some(&input), Some(&output)].into_iter().flatten();
     let assigned = functions.iter().flat_map(OpenFunctions::files);
-    for fd in inherited.into_iter().flatten().chain(&disks).chain(assigned).chain([&report_end, &spec_end]) {
+    let inherited = inherited.chain(start.files()).chain(&disks).chain(assigned);
+    for fd in inherited.chain([&report_end, &spec_end]) {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
@@ -199,6 +212,48 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     // A process that is gone already leaves its reason in the report or its exit status.
     let _ = File::from(spec_writer).write_all(text.as_bytes());
     Ok(process)
+}
+
+/// What the machine starts, open.
+enum OpenStart {
+    Kernel { image: OwnedFd, initrd: Option<OwnedFd>, command_line: String },
+    Firmware(OpenFirmware),
+}
+
+impl OpenStart {
+    fn kernel(&self) -> Option<KernelSpec> {
+        let Self::Kernel { image, initrd, command_line } = self else { return None };
+        let initrd = initrd.as_ref().map(number);
+        Some(KernelSpec { image: number(image), initrd, command_line: command_line.clone() })
+    }
+
+    fn firmware(&self) -> Option<FirmwareSpec> {
+        match self {
+            Self::Firmware(firmware) => Some(firmware.spec()),
+            Self::Kernel { .. } => None,
+        }
+    }
+
+    /// All of its files, to be inherited.
+    fn files(&self) -> Vec<&OwnedFd> {
+        match self {
+            Self::Kernel { image, initrd, .. } => {
+                [Some(image), initrd.as_ref()].into_iter().flatten().collect()
+            }
+            Self::Firmware(firmware) => firmware.files().collect(),
+        }
+    }
+}
+
+fn open_start(start: &Start) -> Result<OpenStart, LaunchError> {
+    match start {
+        Start::Kernel { image, initrd, command_line } => Ok(OpenStart::Kernel {
+            image: open("kernel", image)?,
+            initrd: initrd.as_deref().map(|path| open("initrd", path)).transpose()?,
+            command_line: command_line.clone(),
+        }),
+        Start::Firmware(firmware) => Ok(OpenStart::Firmware(firmware.open()?)),
+    }
 }
 
 impl Process {

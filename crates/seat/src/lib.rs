@@ -3,6 +3,7 @@
 //! Not here: claiming hardware (`host`), deciding who gets what (`plan`), and everything inside the machine.
 #![forbid(unsafe_code)]
 
+pub mod firmware;
 pub mod functions;
 pub mod launch;
 pub mod terminal;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::seat_file::FirmwareKind;
 use crate::{AssignedSpec, Bytes};
 
 /// A file descriptor that the process inherits: the proof that it may use what is behind it.
@@ -23,8 +24,12 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// The guest's memory.
     pub memory: MemorySpec,
-    /// The kernel to start, without firmware.
-    pub kernel: KernelSpec,
+    /// The kernel to start without firmware; there is either this or `firmware`.
+    #[serde(default)]
+    pub kernel: Option<KernelSpec>,
+    /// The firmware that starts the machine.
+    #[serde(default)]
+    pub firmware: Option<FirmwareSpec>,
     /// Whether the machine has an entropy device (virtio-rng).
     #[serde(default = "present")]
     pub rng: bool,
@@ -76,6 +81,22 @@ pub struct KernelSpec {
     /// The kernel command line.
     #[serde(default)]
     pub command_line: String,
+}
+
+/// The firmware of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirmwareSpec {
+    /// Which of the two.
+    pub kind: FirmwareKind,
+    /// The file with its code: SeaBIOS's `bios-256k.bin`, OVMF's `OVMF_CODE_4M.fd`.
+    pub image: InheritedFd,
+    /// The file that keeps UEFI variables, open for reading and writing; a machine of kind `bios` has none.
+    #[serde(default)]
+    pub variables: Option<InheritedFd>,
+    /// Where what the firmware writes to its debug port goes.
+    #[serde(default)]
+    pub log: Option<InheritedFd>,
 }
 
 /// The two ends of the serial console.

@@ -17,7 +17,7 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Disk, Machine};
+use machine::{Config, Disk, Firmware, Machine, Start};
 use spec::{DiskSpec, ExitCause, ExitReport, InheritedFd, MachineSpec};
 
 use crate::console::Console;
@@ -60,11 +60,8 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
     let config = Config {
         cpus: spec.cpus,
         memory: spec.memory,
-        kernel: Kernel {
-            image: take(spec.kernel.image)?.into(),
-            initrd: spec.kernel.initrd.map(take).transpose()?.map(File::from),
-            command_line: spec.kernel.command_line.clone(),
-        },
+        name: spec.name.clone(),
+        start: start_of(spec)?,
         rng: spec.rng,
         disks: spec
             .disks
@@ -85,10 +82,41 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         control,
         signals,
         counters,
+        firmware_log: spec
+            .firmware
+            .and_then(|firmware| firmware.log)
+            .map(|fd| take(fd).map(File::from))
+            .transpose()?,
         output_due: None,
         output_written: 0,
     };
     session.run().map_err(explain)
+}
+
+/// What the machine starts: there must be one thing.
+fn start_of(spec: &MachineSpec) -> Result<Start, String> {
+    match (&spec.kernel, &spec.firmware) {
+        (Some(kernel), None) => Ok(Start::Kernel(Kernel {
+            image: take(kernel.image)?.into(),
+            initrd: kernel.initrd.map(take).transpose()?.map(File::from),
+            command_line: kernel.command_line.clone(),
+        })),
+        (None, Some(firmware)) => Ok(Start::Firmware(Firmware {
+            kind: firmware.kind,
+            image: take(firmware.image)?.into(),
+            variables: firmware
+                .variables
+                .map(|fd| {
+                    linux::disk::Disk::from_file(take(fd)?)
+                        .map_err(|errno| format!("the file of UEFI variables cannot be used: {errno}"))
+                })
+                .transpose()?,
+        })),
+        _ => {
+            Err("a machine starts either a kernel or firmware; the machine spec has both or neither"
+                .to_owned())
+        }
+    }
 }
 
 /// The disk behind an inherited fd; `number` counts from 1, as people do.

@@ -1,5 +1,7 @@
 //! The event thread: everything that happens to a running machine from outside, and what the guest asks of it.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::Instant;
 
 use linux::event::{EventError, Interest, Poller, Signals, Timer, monotonic_ns};
@@ -25,6 +27,8 @@ pub(crate) struct Session<'a> {
     pub(crate) control: Control,
     pub(crate) signals: Signals,
     pub(crate) counters: &'a mut Counters,
+    /// Where what firmware writes to its debug port goes; a file, so that writing does not wait.
+    pub(crate) firmware_log: Option<File>,
     /// When the guest's output is looked at next, in nanoseconds of the monotonic clock.
     pub(crate) output_due: Option<u64>,
     /// When it was last looked at.
@@ -105,6 +109,7 @@ impl Session<'_> {
                 if let Some(end) = end {
                     // The guest's last words, as far as the terminal takes them.
                     self.console.write(&self.machine, &poller, OUTPUT)?;
+                    self.write_firmware_log();
                     return Ok(end);
                 }
             }
@@ -138,8 +143,20 @@ impl Session<'_> {
             self.output_due = None;
             self.output_written = now;
             self.console.write(&self.machine, poller, OUTPUT)?;
+            self.write_firmware_log();
         }
         Ok(())
+    }
+
+    /// Moves firmware's log on. Without a place for it, the buffer is emptied all the same: its end is what counts.
+    fn write_firmware_log(&mut self) {
+        let mut text = Vec::new();
+        self.machine.take_firmware_log(&mut text);
+        let Some(file) = &mut self.firmware_log else { return };
+        if let Err(errno) = file.write_all(&text) {
+            eprintln!("allod-vmm: the firmware's log cannot be written ({errno}); it ends here");
+            self.firmware_log = None;
+        }
     }
 
     fn reset(&mut self) -> Result<(), LifeError> {

@@ -142,6 +142,13 @@ impl MappingRange {
         (range.end <= mapping.len).then_some(Self { mapping, offset: range.start, len })
     }
 
+    /// The part `range` of this part; `None` when it is not inside.
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        let len = range.end.checked_sub(range.start)?;
+        let offset = self.offset.checked_add(range.start)?;
+        (range.end <= self.len).then(|| Self { mapping: Arc::clone(&self.mapping), offset, len })
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.len
@@ -195,5 +202,20 @@ mod tests {
             assert_eq!(MappingRange::new(Arc::clone(&mapping), range).is_some(), inside);
         }
         assert!(MappingRange::new(mapping, std::ops::Range { start: 2, end: 1 }).is_none());
+    }
+
+    #[test]
+    fn a_part_of_a_range_lies_inside_that_range() {
+        let mapping = Arc::new(Mapping::anonymous(0x4000, 0x1000).unwrap());
+        let range = MappingRange::new(Arc::clone(&mapping), 0x1000..0x3000).unwrap();
+        for (part, inside) in [(0..0x2000, true), (0x1000..0x2000, true), (0x1000..0x2001, false)] {
+            let found = range.part(part.clone());
+            assert_eq!(found.is_some(), inside, "{part:x?}");
+            if let Some(found) = found {
+                let expected = (mapping.address() + 0x1000 + part.start, part.len());
+                assert_eq!((found.address(), found.len()), expected);
+            }
+        }
+        assert!(range.part(std::ops::Range { start: 2, end: 1 }).is_none());
     }
 }

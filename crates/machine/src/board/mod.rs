@@ -12,6 +12,7 @@ pub mod output;
 pub mod port92;
 pub mod power;
 pub mod reset_control;
+pub mod reset_pulse;
 pub mod rtc;
 pub mod serial;
 

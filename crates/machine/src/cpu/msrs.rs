@@ -42,6 +42,11 @@ pub fn at_start(physical_bits: u8) -> Vec<(u32, u64)> {
     registers
 }
 
+/// The registers for firmware: the processor's own state at reset, but for the strings that no firmware switches on.
+pub fn at_reset() -> Vec<(u32, u64)> {
+    vec![(MISC_ENABLE, FAST_STRINGS)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::at_start;

@@ -9,6 +9,7 @@ mod dsdt;
 mod fadt;
 mod isa;
 pub mod layout;
+pub mod loader;
 mod madt;
 mod pci_root;
 mod table;
