@@ -8,6 +8,7 @@ mod lab;
 mod plan;
 mod print;
 mod run;
+mod screenshot;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ enum Verb {
     Lab(lab::Arguments),
     Plan(plan::Arguments),
     Run(run::Arguments),
+    Screenshot(screenshot::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,5 +39,6 @@ fn main() -> ExitCode {
         Verb::Lab(arguments) => lab::run(&arguments),
         Verb::Plan(arguments) => plan::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
+        Verb::Screenshot(arguments) => screenshot::run(&arguments),
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use seat::firmware::Firmware;
-use seat::launch::{self, Disk, Request, Start};
+use seat::launch::{self, Disk, Display, Request, Start};
 use seat::terminal::RawTerminal;
 use spec::seat_file::FirmwareKind;
 use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
@@ -62,6 +62,9 @@ pub(crate) struct Arguments {
     /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
     #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
     disk: Vec<Disk>,
+    /// An emulated graphics card, with the size of picture that its monitor prefers (see `allod screenshot`)
+    #[arg(long, value_name = "WxH", num_args = 0..=1, default_missing_value = "1280x800", value_parser = display)]
+    display: Option<Display>,
     /// A PCI function of this host that the machine is to have, bound to vfio-pci; may be given several times
     #[arg(long, value_name = "BDF")]
     device: Vec<PciAddress>,
@@ -152,6 +155,18 @@ fn disk(text: &str) -> Result<Disk, String> {
     Ok(Disk { path: path.into(), read_only })
 }
 
+/// Reads `WxH`.
+fn display(text: &str) -> Result<Display, String> {
+    let sizes =
+        text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    match sizes {
+        Some((width, height)) if (320..=3840).contains(&width) && (200..=2160).contains(&height) => {
+            Ok(Display { width, height })
+        }
+        _ => Err("a picture is WxH pixels, from 320x200 to 3840x2160".to_owned()),
+    }
+}
+
 fn request(arguments: &Arguments, escape: bool) -> Request {
     Request {
         name: arguments.name.clone(),
@@ -170,6 +185,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
+        display: arguments.display,
         functions: arguments.device.clone(),
         control: arguments.control.clone(),
         escape,
@@ -200,7 +216,16 @@ fn start(arguments: &Arguments) -> Start {
 
 #[cfg(test)]
 mod tests {
-    use super::disk;
+    use super::{disk, display};
+
+    #[test]
+    fn a_display_is_a_width_and_a_height() {
+        let found = display("1024x768").unwrap();
+        assert_eq!((found.width, found.height), (1024, 768));
+        for wrong in ["", "x", "1024", "1024x", "0x0", "99999x10", "3841x2160"] {
+            display(wrong).unwrap_err();
+        }
+    }
 
     #[test]
     fn a_disk_is_a_file_and_how_it_may_be_used() {

@@ -25,6 +25,7 @@ use crate::board::rtc::{self, Rtc};
 use crate::board::serial::Serial;
 use crate::bus::{Bus, Effect, RangeTaken, SharedDevice};
 use crate::config_ports::{self, ConfigPorts};
+use crate::display::Picture;
 use crate::endpoints::{EndpointError, Endpoints, Plugged, Sockets};
 use crate::events::Events;
 use crate::firmware::acpi::BoardError;
@@ -195,6 +196,7 @@ impl Chipset {
             ram: to.ram,
             events: to.events,
             pci: &chipset.pci,
+            ports: &chipset.ports,
             messages: &chipset.messages,
             lines: &chipset.lines,
         })?;
@@ -325,6 +327,11 @@ impl Chipset {
     /// Writes a port once for each `width` bytes of `data`.
     pub(crate) fn write_ports(&self, port: u16, width: usize, data: &[u8]) -> Vec<Effect> {
         data.chunks(width.max(1)).flat_map(|data| self.ports.write(u64::from(port), data)).collect()
+    }
+
+    /// What the emulated graphics card shows; `None` without one.
+    pub(crate) fn picture(&self) -> Option<Picture> {
+        self.endpoints.display().map(|display| display.picture())
     }
 
     /// The serial port.

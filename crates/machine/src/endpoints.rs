@@ -1,14 +1,16 @@
-//! The machine's own endpoints: the virtio functions on bus 0, at their places and wired.
+//! The machine's own endpoints: the emulated functions on bus 0, at their places and wired.
 //!
-//! Not here: what they do (`virtio`), and functions of the host. The chipset is the caller.
+//! Not here: what they do (`virtio`, `display`), and functions of the host. The chipset is the caller.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use linux::kvm::Vm;
 use linux::memory::{GuestMemory, GuestRam};
-use pci::{Occupied, Pin, Place};
+use pci::{BarError, Occupied, Pin, Place};
 
+use crate::bus::{Bus, RangeTaken};
+use crate::display::{Card, DISPI_PORTS, DispiPorts, Display, DisplayFunction, MemoryPlace};
 use crate::events::Events;
 use crate::firmware::acpi::board::intx_gsi;
 use crate::messages::{Lines, Messages, Triggers};
@@ -38,6 +40,8 @@ pub(crate) struct Endpoints {
     pub(crate) rng: bool,
     /// The disks, in order.
     pub(crate) disks: Vec<Disk>,
+    /// The emulated graphics card.
+    pub(crate) display: Option<Card>,
 }
 
 /// An endpoint could not be built.
@@ -49,6 +53,12 @@ pub enum EndpointError {
     /// It does not fit into a PCI function.
     #[error(transparent)]
     Function(#[from] FunctionError),
+    /// Its ports are taken.
+    #[error(transparent)]
+    Ports(#[from] RangeTaken),
+    /// Its BARs cannot be described.
+    #[error(transparent)]
+    Bar(#[from] BarError),
     /// A disk got no event fd.
     #[error("make an event fd for a disk")]
     Event(#[source] io::Error),
@@ -63,6 +73,7 @@ pub(crate) struct Sockets<'a> {
     pub(crate) ram: &'a GuestRam,
     pub(crate) events: &'a Arc<Events>,
     pub(crate) pci: &'a PciHost,
+    pub(crate) ports: &'a Bus,
     pub(crate) messages: &'a Messages,
     pub(crate) lines: &'a Arc<Lines>,
 }
@@ -74,13 +85,17 @@ pub(crate) struct Plugged {
     engines: Vec<Arc<Engine>>,
     // Each ends its thread when it is dropped.
     _workers: Vec<Worker>,
+    display: Option<Arc<Display>>,
 }
 
 /// The device number of the entropy device on bus 0. Disks follow, whether it is there or not: a disk keeps its name.
 const RNG_DEVICE: u8 = 1;
 
-/// Disks of one machine at most; device numbers after theirs are for root ports.
+/// Disks of one machine at most.
 pub const DISK_LIMIT: usize = 8;
+
+/// The graphics card's device number, after those of all disks there can be. Root ports begin at 16.
+const DISPLAY_DEVICE: u8 = 10;
 
 impl Endpoints {
     /// The device numbers in use.
@@ -109,11 +124,25 @@ impl Endpoints {
             let engine = into.plug(device, Box::new(block), &memory, bell)?;
             plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
         }
+        if let Some(card) = &self.display {
+            plugged.display = Some(into.plug_display(card)?);
+        }
         Ok(plugged)
     }
 }
 
 impl Sockets<'_> {
+    fn plug_display(&self, card: &Card) -> Result<Arc<Display>, EndpointError> {
+        let display = Display::new(card);
+        let function = DisplayFunction::new(Arc::clone(&display), card)?;
+        let place = Place::Root { device: DISPLAY_DEVICE, function: 0 };
+        let id = self.pci.add(place, Arc::new(Mutex::new(function)))?;
+        self.pci.follow_bars(id, Box::new(MemoryPlace::new(self.vm, card)));
+        let ports = DispiPorts(Arc::clone(&display));
+        self.ports.insert(DISPI_PORTS, Arc::new(Mutex::new(ports)))?;
+        Ok(display)
+    }
+
     fn plug(
         &self,
         device: u8,
@@ -135,6 +164,11 @@ impl Sockets<'_> {
 }
 
 impl Plugged {
+    /// The graphics card.
+    pub(crate) fn display(&self) -> Option<&Arc<Display>> {
+        self.display.as_ref()
+    }
+
     /// Serves what the guest has asked of devices without a thread of their own; true when more is left.
     pub(crate) fn serve(&self) -> bool {
         // Every one of them, whatever those before it say.
@@ -149,7 +183,7 @@ mod tests {
     #[test]
     fn device_numbers_are_those_in_use() {
         for (rng, devices) in [(true, vec![1]), (false, vec![])] {
-            assert_eq!(Endpoints { rng, disks: Vec::new() }.devices(), devices);
+            assert_eq!(Endpoints { rng, ..Endpoints::default() }.devices(), devices);
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod bus;
 mod chipset;
 mod config_ports;
 pub mod cpu;
+mod display;
 mod endpoints;
 mod events;
 pub mod firmware;
@@ -28,6 +29,7 @@ mod vcpus;
 mod virtio;
 
 pub use chipset::ChipsetError;
+pub use display::{DisplayConfig, Picture};
 pub use endpoints::{DISK_LIMIT, Disk, EndpointError};
 pub use events::{Event, Events};
 pub use flash::{Firmware, FlashError, FlashSlotsError};

@@ -13,6 +13,7 @@ use crate::assigned::{self, AssignError, Assigned, Opening};
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
+use crate::display::{Card, DisplayConfig, Picture};
 use crate::endpoints::{DISK_LIMIT, Disk, Endpoints};
 use crate::events::{Event, Events};
 use crate::flash::{Firmware, Flash, FlashError};
@@ -36,6 +37,8 @@ pub struct Config {
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its emulated graphics card.
+    pub display: Option<DisplayConfig>,
     /// Its assigned functions.
     pub assigned: Option<assigned::Request>,
 }
@@ -160,7 +163,11 @@ impl Machine {
             kvm,
             rtc: Arc::new(Mutex::new(build_rtc(facts, &clock, &rtc_line, &wake))),
             rtc_line,
-            endpoints: Endpoints { rng: config.rng, disks: config.disks },
+            endpoints: Endpoints {
+                rng: config.rng,
+                disks: config.disks,
+                display: config.display.map(Card::new).transpose()?,
+            },
             assigned: opening.map(Opening::finish).transpose()?,
             name: config.name,
             cpus: config.cpus,
@@ -274,6 +281,11 @@ impl Machine {
     /// Console bytes that were lost because nobody took them.
     pub fn console_lost(&self) -> u64 {
         self.console.lost()
+    }
+
+    /// What the emulated graphics card shows now; `None` without one.
+    pub fn picture(&self) -> Option<Picture> {
+        self.life.as_ref()?.chipset.picture()
     }
 
     /// Moves what the guest has written to its console into `taken`.

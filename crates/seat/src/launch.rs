@@ -12,8 +12,8 @@ use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use spec::{
-    Bytes, ConsoleSpec, DiskSpec, ExitReport, FirmwareSpec, InheritedFd, KernelSpec, MachineSpec, MemorySpec,
-    PciAddress,
+    Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, InheritedFd, KernelSpec,
+    MachineSpec, MemorySpec, PciAddress,
 };
 
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
@@ -34,6 +34,8 @@ pub struct Request {
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<Disk>,
+    /// Its emulated graphics card.
+    pub display: Option<Display>,
     /// Functions of the host that it is to have.
     pub functions: Vec<PciAddress>,
     /// Where to make the control socket.
@@ -67,6 +69,15 @@ pub struct Disk {
     pub path: PathBuf,
     /// Whether the guest may only read it.
     pub read_only: bool,
+}
+
+/// An emulated graphics card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Display {
+    /// Width of the picture that its monitor prefers, in pixels.
+    pub width: u16,
+    /// Height of it.
+    pub height: u16,
 }
 
 /// A machine could not be started, or its process did not tell how it ended.
@@ -163,6 +174,8 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     let kvm = open_kvm()?;
     let start = open_start(&request.start)?;
     let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
+    // Debian's package `seabios` has it. A kernel that is started without firmware does without.
+    let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
     let control = request.control.as_deref().map(listen).transpose()?;
     let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
     let (report, report_end) = pipe()?;
@@ -182,6 +195,11 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
             .zip(&disks)
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
+        display: request.display.map(|display| DisplaySpec {
+            width: display.width,
+            height: display.height,
+            rom: display_rom.as_ref().map(number),
+        }),
         assigned: functions.as_ref().map(OpenFunctions::spec),
         console: ConsoleSpec {
             input: Some(number(&input)),
@@ -192,10 +210,9 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
         report: Some(number(&report_end)),
         end_on_reset: request.end_on_reset,
     };
-    let inherited = [Some(&kvm), control.as_ref(), Some(&input), Some(&output)].into_iter().flatten();
+    let inherited = [&kvm, &input, &output].into_iter().chain(&control).chain(&display_rom);
     let assigned = functions.iter().flat_map(OpenFunctions::files);
-    let inherited = inherited.chain(start.files()).chain(&disks).chain(assigned);
-    for fd in inherited.chain([&report_end, &spec_end]) {
+    for fd in inherited.chain(start.files()).chain(&disks).chain(assigned).chain([&report_end, &spec_end]) {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
@@ -287,6 +304,9 @@ fn open_functions(request: &Request) -> Result<Option<OpenFunctions>, LaunchErro
     let found = functions::find(&tree, &request.functions)?;
     Ok(Some(found.open(&tree, request.memory.size)?))
 }
+
+/// The emulated graphics card's BIOS.
+const DISPLAY_ROM: &str = "/usr/share/seabios/vgabios-stdvga.bin";
 
 /// No report comes near this.
 const REPORT_LIMIT: u64 = 1 << 20;

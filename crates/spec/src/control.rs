@@ -16,6 +16,8 @@ pub enum ControlRequest {
     Pause,
     /// Let the vCPUs go on.
     Resume,
+    /// Draw what the emulated graphics card shows into the memory file (memfd) that comes with the request.
+    Picture,
     /// End the machine at once, as pulling the plug does.
     Quit,
 }
@@ -28,6 +30,13 @@ pub enum ControlAnswer {
     Done,
     /// How the machine is.
     Status(MachineStatus),
+    /// The file holds the picture: rows from the top, four bytes a pixel (blue, green, red, and one without meaning).
+    Picture {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
     /// The power button was pressed, but the guest has not enabled it and will not notice.
     NotNoticed,
     /// The request was not understood or failed.

@@ -19,8 +19,8 @@ pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile}
 pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use machine::{
-    ConsoleSpec, DiskSpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, InheritedFd, KernelSpec,
-    MachineSpec, MemoryBacking, MemorySpec,
+    ConsoleSpec, DiskSpec, DisplaySpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, InheritedFd,
+    KernelSpec, MachineSpec, MemoryBacking, MemorySpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
 pub use size::{Bytes, ParseBytesError};

@@ -36,6 +36,9 @@ pub struct MachineSpec {
     /// Disks (virtio-blk), in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskSpec>,
+    /// The emulated graphics card, if it has one.
+    #[serde(default)]
+    pub display: Option<DisplaySpec>,
     /// Functions of the host that it has as its own.
     #[serde(default)]
     pub assigned: Option<AssignedSpec>,
@@ -67,6 +70,19 @@ pub struct DiskSpec {
     /// Whether the guest may only read it.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// An emulated graphics card: a VGA with the Bochs display interface, for machines without a card of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DisplaySpec {
+    /// Width of the picture that the monitor prefers, in pixels.
+    pub width: u16,
+    /// Height of it.
+    pub height: u16,
+    /// The card's BIOS, which firmware needs to show anything.
+    #[serde(default)]
+    pub rom: Option<InheritedFd>,
 }
 
 /// A Linux kernel (bzImage, or ELF with a PVH entry) with what goes with it.

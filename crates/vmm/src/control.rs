@@ -1,13 +1,16 @@
-//! The control socket: JSON requests from whoever may connect, a line each, and an answer to each.
+//! The control socket: JSON requests from whoever may connect, a line each, and an answer to each. A file may come with a
+//! request (SCM_RIGHTS).
 //!
 //! A client that sends nonsense gets an error; one that sends without end, or does not read its answers, is let go.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use linux::event::{EventError, Interest, Poller};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use spec::{ControlAnswer, ControlRequest};
 
 /// Clients at one time; others wait in the socket's queue.
@@ -26,6 +29,8 @@ pub(crate) struct Control {
 struct Client {
     stream: UnixStream,
     line: Vec<u8>,
+    // What came last and no request has taken.
+    file: Option<OwnedFd>,
 }
 
 impl Control {
@@ -56,12 +61,16 @@ impl Control {
         let token = self.next_token;
         self.next_token += 1;
         poller.add(stream.as_fd(), Interest::Readable, token)?;
-        self.clients.insert(token, Client { stream, line: Vec::new() });
+        self.clients.insert(token, Client { stream, line: Vec::new(), file: None });
         Ok(())
     }
 
     /// Reads from a client and answers each whole line with `answer`.
-    pub(crate) fn serve(&mut self, token: u64, mut answer: impl FnMut(ControlRequest) -> ControlAnswer) {
+    pub(crate) fn serve(
+        &mut self,
+        token: u64,
+        mut answer: impl FnMut(ControlRequest, Option<OwnedFd>) -> ControlAnswer,
+    ) {
         let Some(client) = self.clients.get_mut(&token) else { return };
         if !client.serve(&mut answer) {
             // Closing takes it out of the poller.
@@ -72,18 +81,18 @@ impl Control {
 
 impl Client {
     /// False when the client is to be let go.
-    fn serve(&mut self, answer: &mut impl FnMut(ControlRequest) -> ControlAnswer) -> bool {
+    fn serve(&mut self, answer: &mut impl FnMut(ControlRequest, Option<OwnedFd>) -> ControlAnswer) -> bool {
         let mut buffer = [0; MAX_LINE];
-        match self.stream.read(&mut buffer) {
+        match self.receive(&mut buffer) {
             Ok(0) => return false,
             Ok(read) => self.line.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return true,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
             Err(_) => return false,
         }
         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.line.drain(..=end).collect();
             let reply = match serde_json::from_slice(&line) {
-                Ok(request) => answer(request),
+                Ok(request) => answer(request, self.file.take()),
                 Err(error) => ControlAnswer::Error { message: format!("not a request: {error}") },
             };
             let Ok(mut text) = serde_json::to_vec(&reply) else { return false };
@@ -95,13 +104,30 @@ impl Client {
         }
         self.line.len() < MAX_LINE
     }
+
+    /// Receives bytes, and keeps the last file that came with them.
+    fn receive(&mut self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [IoSliceMut::new(buffer)];
+        let received = rustix::net::recvmsg(&self.stream, parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                self.file = files.last().or(self.file.take());
+            }
+        }
+        Ok(received.bytes)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{IoSlice, Read, Write};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
     use spec::{ControlAnswer, ControlRequest};
 
     use super::{Client, MAX_LINE};
@@ -109,9 +135,9 @@ mod tests {
     fn talk(sent: &[u8]) -> (bool, String, Vec<ControlRequest>) {
         let (mut person, stream) = UnixStream::pair().unwrap();
         person.write_all(sent).unwrap();
-        let mut client = Client { stream, line: Vec::new() };
+        let mut client = Client { stream, line: Vec::new(), file: None };
         let mut requests = Vec::new();
-        let stays = client.serve(&mut |request| {
+        let stays = client.serve(&mut |request, _| {
             requests.push(request);
             ControlAnswer::Done
         });
@@ -131,6 +157,25 @@ mod tests {
         assert_eq!(answers.len(), 3);
         assert_eq!(answers[0], r#"{"answer":"done"}"#);
         assert!(answers[1].contains("not a request"), "{}", answers[1]);
+    }
+
+    #[test]
+    fn a_file_comes_with_its_request_and_with_no_other() {
+        let (person, stream) = UnixStream::pair().unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        let lines = b"{\"command\":\"picture\"}\n{\"command\":\"picture\"}\n";
+        rustix::net::sendmsg(&person, &[IoSlice::new(lines)], &mut control, SendFlags::empty()).unwrap();
+        let mut client = Client { stream, line: Vec::new(), file: None };
+        let mut came = Vec::new();
+        assert!(client.serve(&mut |request, file| {
+            came.push((request, file.is_some()));
+            ControlAnswer::Done
+        }));
+        assert_eq!(came, [(ControlRequest::Picture, true), (ControlRequest::Picture, false)]);
     }
 
     #[test]

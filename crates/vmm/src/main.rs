@@ -7,6 +7,7 @@
 mod assigned;
 mod console;
 mod control;
+mod picture;
 mod session;
 
 use std::fs::File;
@@ -17,8 +18,8 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Disk, Firmware, Machine, Start};
-use spec::{DiskSpec, ExitCause, ExitReport, InheritedFd, MachineSpec};
+use machine::{Config, Disk, DisplayConfig, Firmware, Machine, Start};
+use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, MachineSpec};
 
 use crate::console::Console;
 use crate::control::Control;
@@ -69,6 +70,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             .zip(1..)
             .map(|(disk, number)| open_disk(disk, number))
             .collect::<Result<_, _>>()?,
+        display: spec.display.as_ref().map(open_display).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,
     };
     // Before the first vCPU thread, which would otherwise be ended by the signals.
@@ -130,6 +132,21 @@ fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
     }
     Ok(Disk { storage: storage.into(), read_only: disk.read_only })
 }
+
+/// The display, with its BIOS read from the inherited fd.
+fn open_display(display: &DisplaySpec) -> Result<DisplayConfig, String> {
+    let read = |fd| {
+        let mut rom = Vec::new();
+        let read = File::from(take(fd)?).take(ROM_LIMIT).read_to_end(&mut rom);
+        read.map_err(|errno| format!("read the display's BIOS: {errno}"))?;
+        Ok::<_, String>(rom)
+    };
+    let rom = display.rom.map(read).transpose()?;
+    Ok(DisplayConfig { width: display.width, height: display.height, rom })
+}
+
+/// Expansion ROMs are no larger.
+const ROM_LIMIT: u64 = 16 << 20;
 
 /// The spec behind the fd that the command line names.
 fn read_spec() -> Result<MachineSpec, String> {

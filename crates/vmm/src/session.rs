@@ -10,6 +10,7 @@ use spec::{ControlAnswer, ControlRequest, ExitCause, MachineSpec, MachineStatus}
 
 use crate::console::{Console, Typed};
 use crate::control::Control;
+use crate::picture;
 
 /// What the report counts, also when the session ends with an error.
 #[derive(Default)]
@@ -168,7 +169,7 @@ impl Session<'_> {
         let mut requests = Vec::new();
         let (spec, start, resets) = (self.spec, self.start, self.counters.resets);
         let machine = &mut self.machine;
-        self.control.serve(token, |request| match request {
+        self.control.serve(token, |request, file| match request {
             ControlRequest::Status => ControlAnswer::Status(MachineStatus {
                 name: spec.name.clone(),
                 state: machine.state(),
@@ -179,6 +180,7 @@ impl Session<'_> {
             }),
             ControlRequest::PowerButton if machine.press_power_button() => ControlAnswer::Done,
             ControlRequest::PowerButton => ControlAnswer::NotNoticed,
+            ControlRequest::Picture => picture::hand_over(machine, file),
             ControlRequest::Pause => {
                 machine.pause();
                 ControlAnswer::Done
