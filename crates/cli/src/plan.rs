@@ -72,7 +72,7 @@ fn show(text: &str) -> anyhow::Result<()> {
 }
 
 /// Reads a seat file; everything that is wrong with it goes to standard error.
-fn seats(path: &Path) -> anyhow::Result<SeatFile> {
+pub(crate) fn seats(path: &Path) -> anyhow::Result<SeatFile> {
     let shown = path.display().to_string();
     let size = fs::metadata(path).with_context(|| format!("cannot read the seat file {shown}"))?.len();
     if size > MAX_SEAT_FILE_BYTES as u64 {

@@ -7,8 +7,13 @@ pub(crate) const WIDTH: usize = 100;
 
 /// Writes `text` to standard output. A reader that went away (`| head`) is no error.
 pub(crate) fn out(text: &str) -> std::io::Result<()> {
+    bytes(text.as_bytes())
+}
+
+/// As [`out`], for what need not be text.
+pub(crate) fn bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }

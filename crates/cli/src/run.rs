@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use seat::firmware::Firmware;
-use seat::launch::{self, Disk, Display, Request, Start};
+use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
 use seat::terminal::RawTerminal;
 use spec::seat_file::FirmwareKind;
 use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
@@ -133,7 +133,7 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
         })
         .transpose()?;
     let terminal = RawTerminal::of_standard_input();
-    let process = launch::start(&request(arguments, terminal.is_some()))?;
+    let process = launch::start(&request(arguments, terminal.is_some()), Surroundings::terminal()?)?;
     let report = process.wait();
     drop(terminal);
     let report = report?;
@@ -186,7 +186,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
         display: arguments.display,
-        functions: arguments.device.clone(),
+        functions: arguments.device.iter().copied().map(Into::into).collect(),
         control: arguments.control.clone(),
         escape,
         end_on_reset: arguments.no_reboot,

@@ -9,6 +9,7 @@ pub mod iommu;
 pub mod kvm;
 pub mod memory;
 pub mod random;
+pub mod sandbox;
 pub mod sysfs;
 pub mod vfio;
 

@@ -33,7 +33,7 @@ pub use render::{plan_text, refusal_text};
 use spec::inventory::HostInventory;
 use spec::plan::{
     ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal, SeatPlan,
-    SeatStart, TrialRecord,
+    SeatStart, TrialRecord, USUAL_POWER_OFF,
 };
 use spec::seat_file::{FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
 
@@ -80,6 +80,7 @@ pub fn plan(
             start: start(seat),
             disks: seat.disks.clone(),
             networks: networks(&ground, seat),
+            power_off_seconds: seat.power_off_seconds.unwrap_or(USUAL_POWER_OFF),
         });
     }
     let steps = step::list(&ground, &wishes, memory.steps);

@@ -119,6 +119,7 @@ fn seat(name: &str, count: u32, gib: u64, devices: Vec<DeviceRequest>) -> SeatRe
         virtual_functions: Vec::new(),
         disks: Vec::new(),
         networks: Vec::new(),
+        power_off_seconds: None,
     }
 }
 

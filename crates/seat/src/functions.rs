@@ -22,6 +22,21 @@ const CAP_IPC_LOCK: u32 = 14;
 const CONTAINER: &str = "/dev/vfio/vfio";
 const IOMMUFD: &str = "/dev/iommu";
 
+/// A function that a machine is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its address on the host.
+    pub address: PciAddress,
+    /// The slot and the function number in which the guest sees it; none: where there is room.
+    pub place: Option<(u8, u8)>,
+}
+
+impl From<PciAddress> for Wanted {
+    fn from(address: PciAddress) -> Self {
+        Self { address, place: None }
+    }
+}
+
 /// The functions as found, nothing opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -189,7 +204,8 @@ fn list(members: &[(PciAddress, String)]) -> String {
 }
 
 /// Finds the functions and everything that stands in the way. `tree` is the root of the file system.
-pub(crate) fn find(tree: &dyn Tree, addresses: &[PciAddress]) -> Result<Found, CannotAssign> {
+pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAssign> {
+    let addresses: Vec<PciAddress> = wanted.iter().map(|wanted| wanted.address).collect();
     let mut reasons = Vec::new();
     let mut functions: Vec<FoundFunction> = Vec::new();
     let mut virtual_functions = Vec::new();
@@ -208,9 +224,15 @@ pub(crate) fn find(tree: &dyn Tree, addresses: &[PciAddress]) -> Result<Found, C
             None => continue,
         }
     }
-    let wanted = place(&mut functions, &virtual_functions);
-    if wanted > SLOT_LIMIT {
-        reasons.push(Reason::Slots { wanted });
+    let slots = place(&mut functions, &virtual_functions);
+    if slots > SLOT_LIMIT {
+        reasons.push(Reason::Slots { wanted: slots });
+    }
+    for function in &mut functions {
+        let told = wanted.iter().find(|wanted| wanted.address == function.address);
+        if let Some((slot, number)) = told.and_then(|wanted| wanted.place) {
+            (function.slot, function.function) = (slot, number);
+        }
     }
     if reasons.is_empty() { Ok(Found { functions }) } else { Err(CannotAssign(reasons)) }
 }
@@ -423,7 +445,7 @@ mod tests {
     }
 
     fn refusal(tree: &FakeTree, wanted: &[&str]) -> Vec<Reason> {
-        let wanted: Vec<_> = wanted.iter().map(|text| address(text)).collect();
+        let wanted: Vec<_> = wanted.iter().map(|text| address(text).into()).collect();
         find(tree, &wanted).unwrap_err().0
     }
 
@@ -470,7 +492,7 @@ mod tests {
             ("02:00.1", "0x040300", Some("3"), None),
             ("02:00.2", "0x0c0330", Some("3"), Some("mlx5_vfio_pci")),
         ]);
-        find(&tree, &[address("02:00.0")]).unwrap();
+        find(&tree, &[address("02:00.0").into()]).unwrap();
     }
 
     #[test]
@@ -484,7 +506,8 @@ mod tests {
             ("01:10.0", "0x020000", Some("5"), Some("vfio-pci+")),
             ("01:10.2", "0x020000", Some("6"), Some("vfio-pci+")),
         ]);
-        let wanted = ["03:00.3", "02:00.1", "01:10.2", "02:00.0", "03:00.1", "01:10.0"].map(address);
+        let wanted = ["03:00.3", "02:00.1", "01:10.2", "02:00.0", "03:00.1", "01:10.0"]
+            .map(|text| address(text).into());
         let found = find(&tree, &wanted).unwrap();
         let places: Vec<_> = found.functions.iter().map(|found| (found.slot, found.function)).collect();
         // A card without its function 0 is numbered anew; one with it keeps its numbers.
@@ -501,6 +524,6 @@ mod tests {
         let tree = host(&functions);
         let wanted: Vec<_> = addresses.iter().map(String::as_str).collect();
         assert_eq!(refusal(&tree, &wanted), [Reason::Slots { wanted: 16 }]);
-        find(&tree, &wanted[1..].iter().map(|text| address(text)).collect::<Vec<_>>()).unwrap();
+        find(&tree, &wanted[1..].iter().map(|text| address(text).into()).collect::<Vec<_>>()).unwrap();
     }
 }

@@ -2,22 +2,23 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use spec::{
     Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, InheritedFd, KernelSpec,
-    MachineSpec, MemorySpec, PciAddress,
+    MachineSpec, MemorySpec,
 };
 
+use crate::confine::Confinement;
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
-use crate::functions::{self, CannotAssign, OpenFunctions};
+use crate::functions::{self, CannotAssign, OpenFunctions, Wanted};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ pub struct Request {
     /// Its emulated graphics card.
     pub display: Option<Display>,
     /// Functions of the host that it is to have.
-    pub functions: Vec<PciAddress>,
+    pub functions: Vec<Wanted>,
     /// Where to make the control socket.
     pub control: Option<PathBuf>,
     /// Whether a person sits at the console, so that it has an escape.
@@ -151,11 +152,21 @@ pub enum LaunchError {
         /// What the kernel said.
         errno: std::io::Error,
     },
+    /// The process could not be confined.
+    #[error("confine the machine's process: {what}: {errno}")]
+    Confine {
+        /// What was tried.
+        what: String,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
     /// The process ended without a report.
     #[error("the machine's process ended without a report ({how}); what it wrote to standard error is above")]
     NoReport {
         /// Exit status or signal.
         how: String,
+        /// The signal, where it was one.
+        signal: Option<i32>,
     },
 }
 
@@ -167,8 +178,36 @@ pub struct Process {
     control: Option<PathBuf>,
 }
 
-/// Starts the machine with the terminal's standard input and output as its console.
-pub fn start(request: &Request) -> Result<Process, LaunchError> {
+/// What a machine's process has around it.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where the console's input comes from.
+    pub input: OwnedFd,
+    /// Where its output goes.
+    pub output: OwnedFd,
+    /// Where the process's standard error goes; none: to this process's own.
+    pub errors: Option<OwnedFd>,
+    /// What it is shut into beside what it shuts itself into; none: it stays as this process is.
+    pub confinement: Option<Confinement>,
+}
+
+impl Surroundings {
+    /// This process's standard input, output and error.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn terminal() -> Result<Self, LaunchError> {
+        let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
+        Ok(Self { input, output, errors: None, confinement: None })
+    }
+}
+
+/// Starts the machine.
+///
+/// # Errors
+/// Everything that stands in its way; nothing runs then.
+pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, LaunchError> {
+    let Surroundings { input, output, errors, confinement } = surroundings;
     check_memory(request.memory.size)?;
     let functions = open_functions(request)?;
     let kvm = open_kvm()?;
@@ -177,7 +216,6 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
     let control = request.control.as_deref().map(listen).transpose()?;
-    let (input, output) = (duplicate(std::io::stdin())?, duplicate(std::io::stdout())?);
     let (report, report_end) = pipe()?;
     let (spec_end, spec_writer) = pipe()?;
 
@@ -209,6 +247,8 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
         control: control.as_ref().map(number),
         report: Some(number(&report_end)),
         end_on_reset: request.end_on_reset,
+        confined: true,
+        starter: Some(std::process::id()),
     };
     let inherited = [&kvm, &input, &output].into_iter().chain(&control).chain(&display_rom);
     let assigned = functions.iter().flat_map(OpenFunctions::files);
@@ -216,15 +256,15 @@ pub fn start(request: &Request) -> Result<Process, LaunchError> {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
-    let path = vmm_binary();
-    let child = Command::new(&path)
-        .arg("--spec-fd")
-        .arg(spec_end.as_raw_fd().to_string())
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .map_err(|errno| LaunchError::Spawn { path, errno })?;
-    let process = Process { child, report: report.into(), control: request.control.clone() };
+    let child = spawn(&spec_end, errors, confinement.as_ref())?;
+    let mut process = Process { child, report: report.into(), control: request.control.clone() };
+    if let Some(confinement) = &confinement
+        && let Err(error) = confinement.hold(process.id())
+    {
+        // It has read nothing and done nothing yet.
+        process.kill();
+        return Err(error);
+    }
     let text = serde_json::to_string(&spec).map_err(kernel("write the machine spec"))?;
     // A process that is gone already leaves its reason in the report or its exit status.
     let _ = File::from(spec_writer).write_all(text.as_bytes());
@@ -273,10 +313,44 @@ fn open_start(start: &Start) -> Result<OpenStart, LaunchError> {
     }
 }
 
+/// Starts the VMM's process, which waits for its spec.
+fn spawn(
+    spec: &OwnedFd,
+    errors: Option<OwnedFd>,
+    confinement: Option<&Confinement>,
+) -> Result<Child, LaunchError> {
+    let path = vmm_binary();
+    let mut command = Command::new(&path);
+    command.arg("--spec-fd").arg(spec.as_raw_fd().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+    if let Some(errors) = errors {
+        command.stderr(errors);
+    }
+    if let Some(user) = confinement.and_then(|confinement| confinement.user) {
+        // Supplementary groups go as well: a root process that names a user sheds them.
+        command.uid(user).gid(user);
+    }
+    command.spawn().map_err(|errno| LaunchError::Spawn { path, errno })
+}
+
 impl Process {
     /// The process's id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Tells the process to end, which leaves a report.
+    pub fn end(&self) {
+        let pid = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            // One that is gone already has ended.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+
+    /// Kills the process, which leaves no report.
+    pub fn kill(&mut self) {
+        // One that is gone already is as good as killed.
+        let _ = self.child.kill();
     }
 
     /// Waits for the end and gives the report.
@@ -289,7 +363,15 @@ impl Process {
             let _ = std::fs::remove_file(path);
         }
         read.map_err(kernel("read the exit report"))?;
-        serde_json::from_str(&text).map_err(|_| LaunchError::NoReport { how: describe(status) })
+        let signal = status.signal();
+        serde_json::from_str(&text).map_err(|_| LaunchError::NoReport { how: describe(status), signal })
+    }
+}
+
+/// Readable when [`Process::wait`] does not wait.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
     }
 }
 
@@ -357,7 +439,7 @@ fn open_disk(disk: &Disk) -> Result<OwnedFd, LaunchError> {
     }
 }
 
-fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {
+pub(crate) fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {
     let failed = |errno| LaunchError::ControlSocket { path: path.to_owned(), errno };
     // Who may write to the socket steers the machine: nobody but its owner.
     let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));

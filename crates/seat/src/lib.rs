@@ -3,9 +3,21 @@
 //! Not here: claiming hardware (`host`), deciding who gets what (`plan`), and everything inside the machine.
 #![forbid(unsafe_code)]
 
+pub mod asking;
+pub mod attach;
+pub mod cgroup;
+pub mod confine;
 pub mod control;
+mod documents;
 pub mod firmware;
 pub mod functions;
 pub mod launch;
+pub mod life;
+mod lines;
+pub mod machine;
 pub mod picture;
+pub mod places;
+pub mod standing;
+pub mod starting;
+pub mod supervisor;
 pub mod terminal;

@@ -13,6 +13,7 @@ mod machine;
 mod pci_address;
 pub mod plan;
 pub mod seat_file;
+mod seat_life;
 mod size;
 
 pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile};
@@ -23,4 +24,8 @@ pub use machine::{
     KernelSpec, MachineSpec, MemoryBacking, MemorySpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
+pub use seat_life::{
+    SEAT_LIFE_SCHEMA_VERSION, SeatEnding, SeatEvent, SeatFunction, SeatOrder, SeatReport, SeatRequest,
+    SeatState, SeatStatus, SeatStep,
+};
 pub use size::{Bytes, ParseBytesError};

@@ -54,6 +54,12 @@ pub struct MachineSpec {
     /// Whether a reset asked for by the guest ends the machine instead of starting it anew.
     #[serde(default)]
     pub end_on_reset: bool,
+    /// Whether the process shuts itself into its sandbox before it touches anything of the guest's.
+    #[serde(default)]
+    pub confined: bool,
+    /// The process that has started it, without which it ends.
+    #[serde(default)]
+    pub starter: Option<u32>,
 }
 
 /// What a device is that is there unless the spec says otherwise.

@@ -51,6 +51,12 @@ fn main() -> ExitCode {
 
 /// Runs the machine to its end; an error is one paragraph that says what was tried and what helps.
 fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<ExitCause, String> {
+    if let Some(starter) = spec.starter {
+        linux::sandbox::end_with(starter).map_err(explain)?;
+    }
+    if spec.confined {
+        linux::sandbox::enter().map_err(explain)?;
+    }
     let control = Control::new(spec.control.map(take).transpose()?).map_err(explain)?;
     let console = Console::new(
         spec.console.input.map(take).transpose()?,

@@ -15,7 +15,7 @@ pub use record::{ClaimKind, ClaimRecord, ClaimState, ClaimedFunction, TrialRecor
 pub use refusal::{Candidate, Notice, NoticeCode, Reason, ReasonCode, Refusal};
 pub use seat::{
     Aperture, PlannedCpus, PlannedFunction, PlannedMemory, PlannedNetwork, PlannedReset, PlannedSlot,
-    SeatPlan, SeatStart, Source,
+    SeatPlan, SeatStart, Source, USUAL_POWER_OFF,
 };
 pub use step::{PlanStep, StepAction};
 

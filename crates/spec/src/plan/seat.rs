@@ -34,6 +34,16 @@ pub struct SeatPlan {
     /// Its virtual network cards.
     #[serde(default)]
     pub networks: Vec<PlannedNetwork>,
+    /// How long its guest has to power off when the seat is ended, in seconds.
+    #[serde(default = "usual_power_off")]
+    pub power_off_seconds: u32,
+}
+
+/// How long a guest has to power off when the file does not say, in seconds.
+pub const USUAL_POWER_OFF: u32 = 60;
+
+const fn usual_power_off() -> u32 {
+    USUAL_POWER_OFF
 }
 
 /// One slot of a machine: the functions of one card stay together.

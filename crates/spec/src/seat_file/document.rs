@@ -87,6 +87,11 @@ pub struct SeatRequest {
     #[serde(default, rename = "network", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub networks: Vec<NetworkRequest>,
+    /// How long the seat's system has to shut down after its power button was pressed (`allod down`), in seconds; then
+    /// it is ended by force. Without it: 60.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600), example = 60)]
+    pub power_off_seconds: Option<u32>,
 }
 
 /// Where a seat's picture comes from.

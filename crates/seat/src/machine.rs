@@ -1,0 +1,209 @@
+//! From a seat's plan and its claim to the machine that is started for it. Pure.
+//!
+//! Not here: opening anything (`launch`). The supervisor is the caller.
+
+use spec::inventory::DeviceIdentity;
+use spec::plan::{ClaimedFunction, PlannedFunction, SeatPlan, SeatStart, Source};
+use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, PageSize};
+use spec::{MemoryBacking, MemorySpec, PciAddress};
+
+use crate::firmware::Firmware;
+use crate::functions::Wanted;
+use crate::launch::{Disk, Display, Request, Start};
+use crate::places::SeatPlaces;
+
+/// Everything in a plan that this version's machine cannot do.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the machine of seat `{seat}` cannot be as planned:\n{}", .reasons.iter().map(|reason| format!("  - {reason}")).collect::<Vec<_>>().join("\n"))]
+pub struct CannotRun {
+    /// The seat.
+    pub seat: String,
+    /// All of it.
+    pub reasons: Vec<Reason>,
+}
+
+/// One thing that it cannot do, with its remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Virtual network cards.
+    #[error(
+        "virtual network cards do not work yet; give the seat a network card of the host, or no `network`"
+    )]
+    Network,
+    /// A file in place of a card's ROM.
+    #[error("{0} cannot have another ROM yet; remove `rom`")]
+    Rom(PciAddress),
+    /// A virtual function that the claim does not have.
+    #[error("virtual function {index} of {of} was not made")]
+    NotMade {
+        /// The physical function.
+        of: PciAddress,
+        /// The index.
+        index: u16,
+    },
+}
+
+/// The machine of `seat`, whose functions are those `claimed`; its sockets and files are at `places`.
+///
+/// # Errors
+/// All that this version's machine cannot do.
+pub fn request(
+    seat: &SeatPlan,
+    claimed: &[ClaimedFunction],
+    places: &SeatPlaces,
+) -> Result<Request, CannotRun> {
+    let mut reasons = Vec::new();
+    if !seat.networks.is_empty() {
+        reasons.push(Reason::Network);
+    }
+    let functions = functions(seat, claimed, &mut reasons);
+    if !reasons.is_empty() {
+        return Err(CannotRun { seat: seat.name.clone(), reasons });
+    }
+    Ok(Request {
+        name: seat.name.clone(),
+        cpus: seat.cpus.count,
+        memory: memory(seat),
+        start: start(seat, places),
+        rng: true,
+        disks: seat
+            .disks
+            .iter()
+            .map(|disk| Disk {
+                path: disk.path.clone(),
+                read_only: disk.read_only || disk.media == DiskMedia::Cdrom,
+            })
+            .collect(),
+        display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
+        functions,
+        control: Some(places.control()),
+        escape: false,
+        end_on_reset: false,
+    })
+}
+
+/// The picture of an emulated display.
+const EMULATED: Display = Display { width: 1280, height: 800 };
+
+fn start(seat: &SeatPlan, places: &SeatPlaces) -> Start {
+    match &seat.start {
+        SeatStart::Kernel(kernel) => Start::Kernel {
+            image: kernel.image.clone(),
+            initrd: kernel.initrd.clone(),
+            command_line: kernel.cmdline.clone(),
+        },
+        SeatStart::Firmware(firmware) => {
+            let usual = (firmware.kind == FirmwareKind::Uefi).then(|| places.variables());
+            let variables = firmware.variables.clone().or(usual);
+            Start::Firmware(Firmware { kind: firmware.kind, image: None, variables, log: None })
+        }
+    }
+}
+
+fn memory(seat: &SeatPlan) -> MemorySpec {
+    let backing = match seat.memory.pages {
+        PageSize::Transparent => MemoryBacking::Transparent,
+        PageSize::Small => MemoryBacking::Small,
+        PageSize::Huge2M => MemoryBacking::Huge2M,
+        PageSize::Huge1G => MemoryBacking::Huge1G,
+    };
+    MemorySpec { size: seat.memory.size, backing, shared: seat.memory.shared, prefault: false }
+}
+
+/// The functions at the places that the plan gives them.
+fn functions(seat: &SeatPlan, claimed: &[ClaimedFunction], reasons: &mut Vec<Reason>) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    for slot in &seat.slots {
+        for function in &slot.functions {
+            let Some(address) = address(function, claimed, reasons) else { continue };
+            if function.rom.is_some() {
+                reasons.push(Reason::Rom(address));
+            }
+            wanted.push(Wanted { address, place: Some((slot.port, function.number)) });
+        }
+    }
+    wanted
+}
+
+fn address(
+    function: &PlannedFunction,
+    claimed: &[ClaimedFunction],
+    reasons: &mut Vec<Reason>,
+) -> Option<PciAddress> {
+    match &function.source {
+        Source::Taken { address, .. } => Some(*address),
+        Source::Virtual { of, identity, index, .. } => {
+            let path = identity.path.virtual_function(*index);
+            let is_it = |claimed: &&ClaimedFunction| {
+                let DeviceIdentity { path: at, .. } = &claimed.identity;
+                *at == path
+            };
+            let found = claimed.iter().find(is_it).map(|claimed| claimed.address);
+            if found.is_none() {
+                reasons.push(Reason::NotMade { of: *of, index: *index });
+            }
+            found
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::{fixtures, inventory};
+    use spec::plan::SeatPlan;
+    use spec::seat_file::SeatFile;
+
+    use super::{Reason, Start, request};
+    use crate::places::{Places, SeatPlaces};
+
+    fn planned(rest: &str) -> SeatPlan {
+        let text = format!(
+            "[[seat]]\nname = \"anna\"\ncpus.count = 4\nmemory.size = \"8GiB\"\n\
+             device = [{{ class = \"display\", vendor = \"nvidia\" }}]\n{rest}"
+        );
+        let file = SeatFile::parse("seats.toml", &text).unwrap();
+        let inventory = inventory::read(&fixtures::desktop_with_two_gpus());
+        plan::plan(&inventory, &file, &[], &[]).unwrap().seats.remove(0)
+    }
+
+    fn places() -> SeatPlaces {
+        Places { run: "/run/allod".into(), state: "/state".into() }.seat("anna")
+    }
+
+    #[test]
+    fn functions_stand_where_the_plan_puts_them() {
+        let seat = planned("kernel.image = \"/k\"\ndisk = [{ path = \"/d\", media = \"cdrom\" }]\n");
+        let machine = request(&seat, &[], &places()).unwrap();
+        let shown: Vec<_> =
+            machine.functions.iter().map(|wanted| (wanted.address.to_string(), wanted.place)).collect();
+        assert_eq!(
+            shown,
+            [("0000:01:00.0".to_owned(), Some((0, 0))), ("0000:01:00.1".to_owned(), Some((0, 1)))]
+        );
+        assert_eq!((machine.cpus, machine.memory.size), (4, spec::Bytes::gib(8)));
+        assert!(machine.disks[0].read_only, "a disc can only be read");
+        assert!(machine.display.is_none(), "it has a card of its own");
+        assert_eq!(machine.control, Some("/run/allod/seats/anna/machine".into()));
+    }
+
+    #[test]
+    fn firmware_keeps_its_variables_with_the_seat_unless_the_file_says_otherwise() {
+        for (rest, variables) in [
+            ("", Some("/state/seats/anna/uefi-variables.fd")),
+            ("firmware = { kind = \"uefi\", variables = \"/v\" }\n", Some("/v")),
+            ("firmware.kind = \"bios\"\n", None),
+        ] {
+            let machine = request(&planned(rest), &[], &places()).unwrap();
+            let Start::Firmware(firmware) = machine.start else { panic!("{rest}") };
+            assert_eq!(firmware.variables, variables.map(Into::into), "{rest}");
+        }
+    }
+
+    #[test]
+    fn everything_that_cannot_be_is_told_at_once() {
+        let mut seat = planned("network = [{ bridge = \"br0\" }]\n");
+        seat.slots[0].functions[0].rom = Some("/rom".into());
+        let reasons = request(&seat, &[], &places()).unwrap_err().reasons;
+        assert_eq!(reasons, [Reason::Network, Reason::Rom("01:00.0".parse().unwrap())]);
+    }
+}
