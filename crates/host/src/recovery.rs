@@ -34,6 +34,11 @@ pub fn recover(
     let mut recovered = Recovered::default();
     for entry in in_order(ledger) {
         let name = entry.record.seat.clone();
+        if ledger.book().claim(&name).is_none() {
+            // It went with the last claim that needed it.
+            recovered.released.push(name);
+            continue;
+        }
         if entry.boot != boot {
             // The kernel that was changed is gone, and with it every change.
             ledger.append(system.now(), &name, LedgerEvent::Close { how: Ending::HostRestarted })?;
@@ -51,6 +56,9 @@ pub fn recover(
         let debts = claim::unwind(system, ledger, &name, watcher, ending)?;
         if debts.is_empty() {
             recovered.released.push(name);
+            if let Some(ground) = &entry.rests_on {
+                recovered.debts.extend(claim::release_ground(system, ledger, ground, watcher)?);
+            }
         }
         recovered.debts.extend(debts);
     }

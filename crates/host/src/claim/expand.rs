@@ -46,6 +46,17 @@ pub(super) fn expand(tree: &dyn Tree, action: &StepAction) -> Result<Vec<Change>
     }
 }
 
+/// Whether a step needs the driver for assignment and its module is not loaded.
+pub(super) fn lacks_assignment_driver(tree: &dyn Tree, steps: &[StepAction]) -> bool {
+    let needs = steps.iter().any(|step| match step {
+        StepAction::Bind { driver, .. } | StepAction::BindVirtualFunction { driver, .. } => {
+            driver == ASSIGNMENT_DRIVER
+        }
+        _ => false,
+    });
+    needs && !tree.exists(&format!("/sys/bus/pci/drivers/{ASSIGNMENT_DRIVER}"))
+}
+
 /// Only functions that must not get the host's drivers are made, and the switch for that belongs to the card.
 fn create(tree: &dyn Tree, of: PciAddress, count: u16) -> Result<Vec<Change>, String> {
     let there = place::number(tree, &format!("{}/sriov_numvfs", place::function(of)))?;

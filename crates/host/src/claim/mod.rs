@@ -226,16 +226,24 @@ pub fn release(
     }
     ledger.append(system.now(), name, LedgerEvent::Release)?;
     let mut debts = unwind(system, ledger, name, watcher, Ending::Released)?;
-    // What several claims share goes with the last of them.
-    if let Some(ground) = ground.filter(|ground| {
-        debts.is_empty()
-            && ledger.book().claim(ground).is_some()
-            && ledger.book().resting_on(ground).next().is_none()
-    }) {
-        ledger.append(system.now(), &ground, LedgerEvent::Release)?;
-        debts = unwind(system, ledger, &ground, watcher, Ending::Released)?;
+    if let Some(ground) = ground.filter(|_| debts.is_empty()) {
+        debts = release_ground(system, ledger, &ground, watcher)?;
     }
     if debts.is_empty() { Ok(()) } else { Err(ReleaseError::Debts { debts }) }
+}
+
+/// Gives back what several claims share once none of them stands any more. The answer is what is owed.
+pub(crate) fn release_ground(
+    system: &dyn System,
+    ledger: &mut Ledger,
+    ground: &str,
+    watcher: &mut dyn Watcher,
+) -> Result<Vec<Debt>, LedgerError> {
+    if ledger.book().claim(ground).is_none() || ledger.book().resting_on(ground).next().is_some() {
+        return Ok(Vec::new());
+    }
+    ledger.append(system.now(), ground, LedgerEvent::Release)?;
+    unwind(system, ledger, ground, watcher, Ending::Released)
 }
 
 impl Claim {
@@ -344,6 +352,10 @@ impl Failure {
 
 impl Taking<'_> {
     fn all(&mut self, steps: &[StepAction]) -> Result<(), Failure> {
+        // Before anything else: nothing is lost yet when it fails.
+        if expand::lacks_assignment_driver(self.system.tree(), steps) {
+            self.one(Change::LoadModule { module: place::ASSIGNMENT_DRIVER.to_owned() })?;
+        }
         for action in steps {
             let refused = |why| Failure::Step { what: format!("begin with {}", request::words(action)), why };
             for change in expand::expand(self.system.tree(), action).map_err(refused)? {

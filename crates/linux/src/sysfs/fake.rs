@@ -97,6 +97,11 @@ impl FakeTree {
         Self::default()
     }
 
+    /// Makes a tree of nodes, without rules.
+    pub fn of(nodes: Nodes) -> Self {
+        Self { state: Mutex::new(State { nodes, ..State::default() }) }
+    }
+
     /// Changes the nodes directly, as hardware or the kernel would: no rule, no fault, no record.
     pub fn edit<R>(&self, change: impl FnOnce(&mut Nodes) -> R) -> R {
         change(&mut self.state().nodes)
@@ -117,6 +122,16 @@ impl FakeTree {
         let mut state = self.state();
         state.crashed = false;
         state.faults.clear();
+    }
+
+    /// Lets the process die now: all operations fail until [`FakeTree::restart`].
+    pub fn crash(&self) {
+        self.state().crashed = true;
+    }
+
+    /// Whether a crash was played, and no restart since.
+    pub fn is_crashed(&self) -> bool {
+        self.state().crashed
     }
 
     /// Every write that was asked for, failed ones too, in order.

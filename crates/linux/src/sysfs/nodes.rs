@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{LINK_LIMIT, NodeKind};
 
 /// The files, directories and links of a [`FakeTree`](super::FakeTree), as rules see them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Nodes {
     nodes: BTreeMap<String, Node>,
 }
@@ -71,6 +71,32 @@ impl Nodes {
     /// The canonical form of a path that exists.
     pub fn canonical(&self, path: &str) -> Option<String> {
         self.resolve(path, true).ok()
+    }
+
+    /// Moves a path and all that is below it out of the tree, as when a driver goes that has made it.
+    pub fn take(&mut self, path: &str) -> Self {
+        let below = format!("{path}/");
+        let (taken, left) = std::mem::take(&mut self.nodes)
+            .into_iter()
+            .partition(|(name, _)| name == path || name.starts_with(&below));
+        self.nodes = left;
+        Self { nodes: taken }
+    }
+
+    /// Puts back what was taken out.
+    pub fn put_back(&mut self, taken: Self) {
+        self.nodes.extend(taken.nodes);
+    }
+
+    /// Every path with its content, without surrounding white space, or the target of its link: to compare trees.
+    pub fn contents(&self) -> BTreeMap<String, String> {
+        let text = |node: &Node| match node {
+            Node::Directory => "directory".to_owned(),
+            Node::File(content) => String::from_utf8_lossy(content).trim().to_owned(),
+            Node::Link(target) => format!("-> {target}"),
+            Node::Device(kind) => format!("{kind:?}"),
+        };
+        self.nodes.iter().map(|(path, node)| (path.clone(), text(node))).collect()
     }
 
     /// The names directly below a directory, in sorted order.
