@@ -19,6 +19,11 @@ pub(crate) struct HostSource {
 }
 
 impl HostSource {
+    /// Whether it is the host that this program runs on.
+    pub(crate) fn is_this_host(&self) -> bool {
+        self.inventory.is_none()
+    }
+
     /// Reads the inventory.
     pub(crate) fn read(&self) -> anyhow::Result<HostInventory> {
         match &self.inventory {

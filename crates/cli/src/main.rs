@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod claim;
+mod claims;
 mod console;
 mod devices;
 mod doctor;
@@ -14,10 +16,13 @@ mod plan;
 mod print;
 mod progress;
 mod ps;
+mod release;
 mod run;
 mod screenshot;
 mod seat_supervisor;
 mod show;
+mod state;
+mod trial;
 mod up;
 
 use clap::{Parser, Subcommand};
@@ -34,6 +39,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Console(console::Arguments),
+    Claim(claim::Arguments),
+    Claims(claims::Arguments),
     Devices(devices::Arguments),
     Doctor(doctor::Arguments),
     Down(down::Arguments),
@@ -49,11 +56,15 @@ enum Verb {
     SeatSupervisor(seat_supervisor::Arguments),
     Show(show::Arguments),
     Up(up::Arguments),
+    Release(release::Arguments),
+    Trial(trial::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Console(arguments) => console::run(&arguments),
+        Verb::Claim(arguments) => claim::run(&arguments),
+        Verb::Claims(arguments) => claims::run(&arguments),
         Verb::Devices(arguments) => devices::run(&arguments),
         Verb::Doctor(arguments) => doctor::run(&arguments),
         Verb::Down(arguments) => down::run(&arguments),
@@ -67,5 +78,7 @@ fn main() -> ExitCode {
         Verb::SeatSupervisor(arguments) => seat_supervisor::run(&arguments),
         Verb::Show(arguments) => show::run(&arguments),
         Verb::Up(arguments) => up::run(&arguments),
+        Verb::Release(arguments) => release::run(&arguments),
+        Verb::Trial(arguments) => trial::run(&arguments),
     }
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use host::trial;
 use spec::seat_file::{MAX_SEAT_FILE_BYTES, SeatFile};
 
+use crate::claim;
 use crate::host_source::HostSource;
 use crate::print;
+use crate::state::State;
 
 /// Say which seat of FILE gets what, or every reason why not. Changes nothing.
 ///
@@ -30,6 +33,8 @@ pub(crate) struct Arguments {
     schema: bool,
     #[command(flatten)]
     source: HostSource,
+    #[command(flatten)]
+    state: State,
 }
 
 /// Plans and prints.
@@ -52,7 +57,12 @@ fn answer(arguments: &Arguments) -> anyhow::Result<bool> {
     };
     let file = seats(path)?;
     let inventory = arguments.source.read()?;
-    let answer = plan::plan(&inventory, &file, &[], &[]);
+    // What stands here says nothing about another host.
+    let (claims, trials) = match arguments.source.is_this_host() {
+        true => (claim::standing(&arguments.state)?, trial::records(&arguments.state.directory)?),
+        false => (Vec::new(), Vec::new()),
+    };
+    let answer = plan::plan(&inventory, &file, &claims, &trials);
     if let Some(picture) = &arguments.svg {
         fs::write(picture, plan::picture(&inventory, answer.as_ref()))
             .with_context(|| format!("cannot write the picture {}", picture.display()))?;

@@ -14,3 +14,4 @@ pub mod ledger;
 pub mod recovery;
 pub mod standing;
 pub mod system;
+pub mod trial;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use spec::PciAddress;
 use spec::inventory::{Function, FunctionKind, HostInventory};
-use spec::plan::{Candidate, ClaimRecord, TrialRecord};
+use spec::plan::{Candidate, ClaimKind, ClaimRecord, ClaimState, TrialRecord};
 use spec::seat_file::SeatFile;
 
 /// The driver that lets a function be given to a machine.
@@ -77,6 +77,14 @@ impl<'a> Ground<'a> {
     pub(crate) fn claimed_by(&self, address: PciAddress) -> Option<&'a ClaimRecord> {
         let has = |claim: &&ClaimRecord| claim.functions.iter().any(|claimed| claimed.address == address);
         self.claims.iter().find(has)
+    }
+}
+
+/// How a claim is ended.
+pub(crate) fn end_of(claim: &ClaimRecord) -> String {
+    match claim.kind {
+        ClaimKind::Seat if claim.state != ClaimState::Debt => format!("allod down {}", claim.seat),
+        _ => format!("allod release {}", claim.seat),
     }
 }
 

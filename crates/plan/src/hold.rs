@@ -6,7 +6,7 @@ use spec::inventory::{ConfigAccess, Function, Hold, HoldKind, HoldStrength};
 use spec::plan::ReasonCode;
 
 use crate::findings::Findings;
-use crate::ground::{Ground, name};
+use crate::ground::{Ground, end_of, name};
 use crate::wish::{Piece, Wishes};
 
 /// Checks every function that is asked for.
@@ -34,7 +34,7 @@ fn claimed(ground: &Ground<'_>, piece: &Piece<'_>, function: &Function, findings
         return;
     }
     let sentence = format!("{} ({}) belongs to seat `{}`", function.address, name(function), claim.seat);
-    let remedy = format!("end that seat first: allod down {}", claim.seat);
+    let remedy = format!("end that first: {}", end_of(claim));
     findings.refuse(&piece.about, ReasonCode::Claimed, sentence, remedy);
 }
 

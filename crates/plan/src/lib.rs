@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod aperture;
+mod by_hand;
 mod cpu;
 mod findings;
 mod ground;
@@ -27,13 +28,19 @@ mod step;
 mod virtual_function;
 mod wish;
 
+pub use by_hand::{ByHand, by_hand};
 pub use picture::picture;
 pub use render::{plan_text, refusal_text};
 
 use spec::inventory::HostInventory;
 use spec::plan::{
+<<<<<<< HEAD
     ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal, SeatPlan,
     SeatStart, TrialRecord, USUAL_POWER_OFF,
+=======
+    ClaimKind, ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal,
+    SeatPlan, SeatStart, TrialRecord,
+>>>>>>> 9c336f5 (Take, give back, list and try devices by hand: allod claim, release, claims, trial)
 };
 use spec::seat_file::{FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
 
@@ -99,8 +106,11 @@ fn standing(ground: &Ground<'_>, findings: &mut Findings) {
                 format!("pay the debt first: allod release {}", seat.name),
             ),
             ClaimState::Taking | ClaimState::Taken | ClaimState::Releasing => (
-                format!("seat `{}` runs already", seat.name),
-                format!("end it first: allod down {}", seat.name),
+                match claim.kind {
+                    ClaimKind::Seat => format!("seat `{}` runs already", seat.name),
+                    _ => format!("a claim `{}` stands already", seat.name),
+                },
+                format!("end it first: {}", ground::end_of(claim)),
             ),
         };
         findings.refuse(&Subject::seat(index, &seat.name, "name"), ReasonCode::SeatRuns, sentence, remedy);

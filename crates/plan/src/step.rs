@@ -2,11 +2,17 @@
 //!
 //! Not here: doing it.
 
+use std::collections::BTreeSet;
+
+use spec::inventory::Function;
 use spec::plan::{PlanStep, StepAction};
 
 use crate::ground::{ASSIGNMENT_DRIVER, Ground};
 use crate::last;
 use crate::wish::{Piece, What, Wishes};
+
+/// The drivers under which a function may share a group with assigned ones (`driver_managed_dma` in the kernel).
+const LEAVES_DMA_ALONE: [&str; 3] = ["pcieport", "pci-stub", ASSIGNMENT_DRIVER];
 
 /// Lists all steps; `hugepages` are those that reserve memory.
 pub(crate) fn list(ground: &Ground<'_>, wishes: &Wishes<'_>, hugepages: Vec<StepAction>) -> Vec<PlanStep> {
@@ -19,7 +25,7 @@ pub(crate) fn list(ground: &Ground<'_>, wishes: &Wishes<'_>, hugepages: Vec<Step
         steps.push(PlanStep { seat: None, action });
     }
     for (index, seat) in ground.file.seats.iter().enumerate() {
-        let mut actions = Vec::new();
+        let mut actions = bridges(ground, wishes, index);
         for piece in wishes.of_seat(index) {
             take(piece, &mut actions);
         }
@@ -27,6 +33,22 @@ pub(crate) fn list(ground: &Ground<'_>, wishes: &Wishes<'_>, hugepages: Vec<Step
         steps.extend(actions.into_iter().map(|action| PlanStep { seat: Some(seat.name.clone()), action }));
     }
     steps
+}
+
+/// Frees the bridges inside the groups of a seat from drivers that use DMA for the host (shpchp): with one of those
+/// the kernel gives the group to nobody.
+fn bridges(ground: &Ground<'_>, wishes: &Wishes<'_>, seat: usize) -> Vec<StepAction> {
+    let taken = wishes.of_seat(seat).filter_map(|piece| piece.function()?.group);
+    let groups: BTreeSet<u32> = taken.collect();
+    let members = groups.into_iter().flat_map(|group| ground.group_members(group));
+    let in_the_way = |bridge: &&Function| {
+        let bound = bridge.driver.bound.as_deref();
+        bridge.kind.forwards() && bound.is_some_and(|driver| !LEAVES_DMA_ALONE.contains(&driver))
+    };
+    let unbind = |bridge: &Function| {
+        Some(StepAction::Unbind { function: bridge.address, driver: bridge.driver.bound.clone()? })
+    };
+    members.filter(in_the_way).filter_map(unbind).collect()
 }
 
 /// The steps that take one function.

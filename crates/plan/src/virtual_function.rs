@@ -10,7 +10,7 @@ use spec::plan::ReasonCode;
 use spec::seat_file::{MacAddress, VirtualFunctionRequest};
 
 use crate::findings::{Findings, Subject};
-use crate::ground::{Ground, name};
+use crate::ground::{Ground, end_of, name};
 use crate::selector;
 use crate::wish::{MadeOf, Piece, What, Wishes, add};
 
@@ -89,7 +89,7 @@ fn physical<'a>(
     }
     if let Some(claim) = ground.claimed_by(physical.address) {
         let sentence = format!("{} belongs to seat `{}`, which has it whole", physical.address, claim.seat);
-        let remedy = format!("end that seat first: allod down {}", claim.seat);
+        let remedy = format!("end that first: {}", end_of(claim));
         findings.refuse(&about, ReasonCode::Claimed, sentence, remedy);
         good = false;
     }

@@ -64,6 +64,8 @@ fn a_trial_speaks_for_its_card_as_long_as_the_kernel_is_the_same() {
         rounds: 20,
         kernel: Some(kernel.to_owned()),
         firmware: None,
+        resets: Vec::new(),
+        rom: None,
     };
     let failed = || TrialVerdict::Failed { why: "it stayed asleep".to_owned() };
     for (trials, told) in [

@@ -232,6 +232,27 @@ pub fn release(
     if debts.is_empty() { Ok(()) } else { Err(ReleaseError::Debts { debts }) }
 }
 
+/// Makes `change` for a claim that stands, does something, and undoes it; both are written down as for any other step.
+pub(crate) fn with_change<R>(
+    system: &dyn System,
+    ledger: &mut Ledger,
+    name: &str,
+    change: &Change,
+    act: impl FnOnce() -> R,
+) -> Result<R, String> {
+    let text = |error: LedgerError| error.to_string();
+    let last = ledger.book().claim(name).and_then(|entry| entry.steps.last().map(|step| step.number));
+    let step = last.map_or(0, |number| number + 1);
+    ledger.append(system.now(), name, LedgerEvent::Intend { step, change: change.clone() }).map_err(text)?;
+    let made = make::make(system, change);
+    let result =
+        made.map(|()| act()).map_err(|(make::NotMade::Surely(why) | make::NotMade::Perhaps(why))| why);
+    // What cannot be undone now stays written down, and is undone with the rest of the claim.
+    undo::undo(system, change, false)?;
+    ledger.append(system.now(), name, LedgerEvent::Undone { step, note: None }).map_err(text)?;
+    result
+}
+
 /// Gives back what several claims share once none of them stands any more. The answer is what is owed.
 pub(crate) fn release_ground(
     system: &dyn System,

@@ -49,13 +49,13 @@ impl FileJournal {
         let failed = |what| move |error| LedgerError::File { what, path: path.to_owned(), error };
         let fresh = !path.exists();
         let mut options = OpenOptions::new();
-        // Only root reads it: command lines and addresses of devices are nobody else's matter.
+        // Everybody may plan beside what stands.
         let mut file = options
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
+            .mode(0o644)
             .open(path)
             .map_err(failed("open"))?;
         if fresh {
@@ -122,7 +122,7 @@ pub(crate) fn write_anew(path: &Path, content: &[u8]) -> Result<(), LedgerError>
         move |error| LedgerError::File { what, path, error }
     };
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside);
+    let file = options.write(true).create(true).truncate(true).mode(0o644).open(&beside);
     let mut file = file.map_err(failed("open", &beside))?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed("write to", &beside))?;
     fs::rename(&beside, path).map_err(failed("move into place", path))?;

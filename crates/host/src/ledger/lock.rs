@@ -35,7 +35,7 @@ impl Lock {
         };
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(0o755)
             .create(directory)
             .map_err(|error| LedgerError::File { what: "make", path: directory.to_owned(), error })?;
         let mut options = OpenOptions::new();

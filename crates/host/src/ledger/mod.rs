@@ -58,6 +58,14 @@ pub enum LedgerError {
         /// What is wrong with it.
         why: String,
     },
+    /// A document beside the ledger makes no sense.
+    #[error("{} makes no sense ({why}); move it away", .path.display())]
+    NoDocument {
+        /// The document.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A newer program has written it.
     #[error("the ledger {} was written by a newer Allod (format {version}); use that one", .path.display())]
     Newer {
@@ -157,6 +165,23 @@ pub fn read(directory: &Path) -> Result<Book, LedgerError> {
 /// As [`read`].
 pub fn claims(directory: &Path) -> Result<Vec<ClaimRecord>, LedgerError> {
     Ok(read(directory)?.claims().map(|entry| entry.record.clone()).collect())
+}
+
+/// Reads a JSON document; `None` when it is not there.
+pub(crate) fn read_document<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, LedgerError> {
+    let text = journal::read(path)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let damaged =
+        |error: serde_json::Error| LedgerError::NoDocument { path: path.to_owned(), why: error.to_string() };
+    serde_json::from_str(&text).map(Some).map_err(damaged)
+}
+
+/// Writes a JSON document so that after a crash either the old one or the new one is there.
+pub(crate) fn write_document<T: serde::Serialize>(path: &Path, document: &T) -> Result<(), LedgerError> {
+    let text = serde_json::to_string_pretty(document).unwrap_or_default() + "\n";
+    journal::write_anew(path, text.as_bytes())
 }
 
 fn text_of(line: &LedgerLine) -> String {

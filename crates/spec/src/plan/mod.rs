@@ -11,7 +11,9 @@ mod step;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use record::{ClaimKind, ClaimRecord, ClaimState, ClaimedFunction, TrialRecord, TrialVerdict};
+pub use record::{
+    ClaimKind, ClaimRecord, ClaimState, ClaimedFunction, TrialRecord, TrialVerdict, TriedReset,
+};
 pub use refusal::{Candidate, Notice, NoticeCode, Reason, ReasonCode, Refusal};
 pub use seat::{
     Aperture, PlannedCpus, PlannedFunction, PlannedMemory, PlannedNetwork, PlannedReset, PlannedSlot,

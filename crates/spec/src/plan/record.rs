@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::DeviceIdentity;
-use crate::{CpuSet, PciAddress};
+use crate::{Bytes, CpuSet, PciAddress};
 
 /// The host's record that functions belong to a seat (or to a person who claimed them by hand).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +85,26 @@ pub struct TrialRecord {
     /// The firmware's version.
     #[serde(default)]
     pub firmware: Option<String>,
+    /// The function's resets in the last round.
+    #[serde(default)]
+    pub resets: Vec<TriedReset>,
+    /// The size of its ROM, when that can be read.
+    #[serde(default)]
+    pub rom: Option<Bytes>,
+}
+
+/// One way of resetting a function, tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TriedReset {
+    /// The function.
+    pub function: PciAddress,
+    /// The kernel's name of the way: `flr`, `pm`, `bus`.
+    pub method: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Why it failed, if it did.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 /// What came out of a trial.
