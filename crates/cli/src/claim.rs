@@ -77,7 +77,7 @@ fn take(arguments: &Arguments) -> Result<(), Ended> {
     let console = if arguments.give_console { ConsoleHandover::Give } else { ConsoleHandover::Keep };
     let host = inventory::read(host::system::System::tree(&open.system));
     let claims: Vec<ClaimRecord> = open.ledger.book().claims().map(|entry| entry.record.clone()).collect();
-    let trials = trial::records(&arguments.state.directory)?;
+    let trials = trial::records(&arguments.state.directory())?;
     let planned = plan::by_hand(&host, &name, &requests, console, (&claims, &trials));
     let planned = planned.map_err(|refusal| refused(&refusal))?;
     for notice in &planned.notices {
@@ -125,6 +125,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Ended {
 pub(crate) fn standing(state: &State) -> anyhow::Result<Vec<ClaimRecord>> {
     let system = host::system::RunningSystem::open()?;
     let boot = host::system::System::boot(&system);
-    let book = ledger::read(&state.directory)?;
+    let book = ledger::read(&state.directory())?;
     Ok(book.claims().filter(|entry| entry.boot == boot).map(|entry| entry.record.clone()).collect())
 }

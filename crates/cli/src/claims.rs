@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn list(arguments: &Arguments) -> Result<(), Ended> {
     let boot = RunningSystem::open()?.boot();
-    let book = ledger::read(&arguments.state.directory)?;
+    let book = ledger::read(&arguments.state.directory())?;
     // Those of another start of the host are over, though the ledger hears of it only at the next change.
     let standing: Vec<&ClaimEntry> = book.claims().filter(|entry| entry.boot == boot).collect();
     let text = match arguments.json {

@@ -59,7 +59,7 @@ fn answer(arguments: &Arguments) -> anyhow::Result<bool> {
     let inventory = arguments.source.read()?;
     // What stands here says nothing about another host.
     let (claims, trials) = match arguments.source.is_this_host() {
-        true => (claim::standing(&arguments.state)?, trial::records(&arguments.state.directory)?),
+        true => (claim::standing(&arguments.state)?, trial::records(&arguments.state.directory())?),
         false => (Vec::new(), Vec::new()),
     };
     let answer = plan::plan(&inventory, &file, &claims, &trials);

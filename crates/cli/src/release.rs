@@ -74,7 +74,7 @@ fn release(arguments: &Arguments) -> Result<(), Ended> {
 
 /// The claims that owe something, before anything is tried again.
 fn owing(arguments: &Arguments) -> Result<Vec<String>, Ended> {
-    let book = host::ledger::read(&arguments.state.directory)?;
+    let book = host::ledger::read(&arguments.state.directory())?;
     Ok(book.debts().into_iter().map(|debt| debt.claim).collect())
 }
 

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use host::claim::{ReleaseError, StepReport, TakeError, Watcher, undoing};
-use host::ledger::{Ledger, LedgerError, STATE_DIRECTORY};
+use host::ledger::{Ledger, LedgerError};
 use host::recovery;
 use host::system::RunningSystem;
+use seat::places::Places;
 
 /// A device or claim that is not there.
 pub(crate) const NOT_FOUND: u8 = 4;
@@ -20,9 +21,9 @@ pub(crate) const BUSY: u8 = 6;
 /// The choice of the state directory.
 #[derive(Debug, clap::Args)]
 pub(crate) struct State {
-    /// Where claims and trials are written down
-    #[arg(long = "state", value_name = "DIR", default_value = STATE_DIRECTORY)]
-    pub(crate) directory: PathBuf,
+    /// Where claims and trials are written down; without it ALLOD_STATE_DIR, else /var/lib/allod
+    #[arg(long = "state", value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 /// The host and its ledger, open for a change.
@@ -85,10 +86,15 @@ pub(crate) fn end(result: Result<(), Ended>) -> ExitCode {
 }
 
 impl State {
+    /// The directory.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| Places::of_environment().state)
+    }
+
     /// Opens the ledger for `verb`, and first puts in order what an earlier process has left behind.
     pub(crate) fn open(&self, verb: &str) -> Result<Open, Ended> {
         let system = RunningSystem::open()?;
-        let mut ledger = Ledger::open(&self.directory, &format!("allod {verb}"))?;
+        let mut ledger = Ledger::open(&self.directory(), &format!("allod {verb}"))?;
         let recovered = recovery::recover(&system, &mut ledger, &mut Progress)?;
         for name in &recovered.released {
             eprintln!("allod: `{name}` was left behind by a process that is gone, and is given back");

@@ -54,7 +54,7 @@ fn try_all(arguments: &Arguments) -> Result<(), Ended> {
     let rounds = trial::run(&open.system, &mut open.ledger, &request, arguments.rounds, &mut Rounds);
     let (kernel, firmware) = (host.host.kernel.release.as_deref(), host.host.firmware.version.as_deref());
     let records = trial::verdicts(&request, &rounds, kernel, firmware);
-    trial::store(&arguments.state.directory, &open.ledger, &records)?;
+    trial::store(&arguments.state.directory(), &open.ledger, &records)?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&records)? + "\n",
         false => records.iter().map(|record| text(&request, record)).collect(),

@@ -141,7 +141,8 @@ fn plan(places: &Places, file: &SeatFile, progress: &Progress) -> Result<Plan, F
     progress.step("read the host", begin.elapsed());
     let begin = Instant::now();
     let claims = host::ledger::claims(&places.state).map_err(Failed::new)?;
-    let plan = plan::plan(&inventory, file, &claims, &[]).map_err(|refusal| refused(&refusal))?;
+    let trials = host::trial::records(&places.state).map_err(Failed::new)?;
+    let plan = plan::plan(&inventory, file, &claims, &trials).map_err(|refusal| refused(&refusal))?;
     progress.step("plan", begin.elapsed());
     Ok(plan)
 }

@@ -11,7 +11,6 @@ use spec::plan::{TrialRecord, TrialVerdict, TriedReset};
 use spec::{Bytes, PciAddress};
 
 use crate::claim::{self, StepReport, TakeRequest, Watcher, place};
-use crate::inventory;
 use crate::ledger::{Ledger, LedgerError, read_document, write_document};
 use crate::system::System;
 
@@ -264,16 +263,25 @@ fn rom(tree: &dyn Tree, function: PciAddress) -> Option<(Bytes, u64)> {
 
 /// How many disks, interfaces, screens and USB devices the host has at each function.
 fn host_side(tree: &dyn Tree, addresses: &[PciAddress]) -> Vec<[usize; 4]> {
-    let host = inventory::read(tree);
+    let nodes = |class: &str| -> Vec<String> {
+        let names = tree.list(class).unwrap_or_default();
+        names.iter().filter_map(|name| tree.canonical(&format!("{class}/{name}")).ok()).collect()
+    };
+    let classes = ["/sys/class/net", "/sys/class/drm", "/sys/bus/usb/devices"].map(nodes);
+    let mut disks = nodes("/sys/class/block");
+    // With several paths to it a disk of NVMe is below no function, but each of its paths is.
+    disks.extend(nodes("/sys/class/nvme").iter().flat_map(|controller| {
+        let below = tree.list(controller).unwrap_or_default();
+        below
+            .into_iter()
+            .filter(|name| name.starts_with("nvme"))
+            .map(move |name| format!("{controller}/{name}"))
+    }));
+    let [interfaces, screens, usb] = classes;
     let counts = |address: &PciAddress| {
-        host.function(*address).map_or([0; 4], |function| {
-            [
-                function.disks.len(),
-                function.interfaces.len(),
-                function.connectors.len(),
-                function.usb_devices.len(),
-            ]
-        })
+        let part = format!("/{address}/");
+        [&disks, &interfaces, &screens, &usb]
+            .map(|paths| paths.iter().filter(|path| path.contains(&part)).count())
     };
     addresses.iter().map(counts).collect()
 }

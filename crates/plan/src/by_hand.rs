@@ -74,6 +74,7 @@ fn file(name: &str, devices: &[DeviceRequest], console: ConsoleHandover) -> Seat
     let memory = MemoryRequest { size: Bytes(0), pages: PageSize::Small, shared: false, node: None };
     let seat = SeatRequest {
         name: name.to_owned(),
+        power_off_seconds: None,
         display: None,
         console,
         cpus: CpuRequest::default(),

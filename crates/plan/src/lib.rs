@@ -34,13 +34,8 @@ pub use render::{plan_text, refusal_text};
 
 use spec::inventory::HostInventory;
 use spec::plan::{
-<<<<<<< HEAD
-    ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal, SeatPlan,
-    SeatStart, TrialRecord, USUAL_POWER_OFF,
-=======
     ClaimKind, ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal,
-    SeatPlan, SeatStart, TrialRecord,
->>>>>>> 9c336f5 (Take, give back, list and try devices by hand: allod claim, release, claims, trial)
+    SeatPlan, SeatStart, TrialRecord, USUAL_POWER_OFF,
 };
 use spec::seat_file::{FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
 

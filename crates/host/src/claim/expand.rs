@@ -68,6 +68,22 @@ fn create(tree: &dyn Tree, of: PciAddress, count: u16) -> Result<Vec<Change>, St
     Ok(changes)
 }
 
+/// Lists what `action` takes besides, once its changes are made.
+///
+/// At its start vfio-pci lets an idle function be suspended, and at its end forbids it again, whatever was set before
+/// (`vfio_pci_core_register_device`, drivers/vfio/pci/vfio_pci_core.c).
+pub(super) fn afterwards(tree: &dyn Tree, action: &StepAction) -> Result<Vec<Change>, String> {
+    let function = match action {
+        StepAction::Bind { function, .. } => Some(*function),
+        StepAction::BindVirtualFunction { of, index, .. } => place::virtual_function(tree, *of, *index),
+        _ => None,
+    };
+    match function {
+        Some(function) => set(tree, Attribute::PowerControl { function }, "on"),
+        None => Ok(Vec::new()),
+    }
+}
+
 fn powered(tree: &dyn Tree, function: PciAddress) -> Result<Vec<Change>, String> {
     // First out of runtime suspend, in which some functions answer nothing.
     let mut changes = set(tree, Attribute::PowerControl { function }, "on")?;

@@ -378,8 +378,11 @@ impl Taking<'_> {
             self.one(Change::LoadModule { module: place::ASSIGNMENT_DRIVER.to_owned() })?;
         }
         for action in steps {
-            let refused = |why| Failure::Step { what: format!("begin with {}", request::words(action)), why };
+            let refused = |why| Failure::Step { what: format!("go on with {}", request::words(action)), why };
             for change in expand::expand(self.system.tree(), action).map_err(refused)? {
+                self.one(change)?;
+            }
+            for change in expand::afterwards(self.system.tree(), action).map_err(refused)? {
                 self.one(change)?;
             }
             if let Some(function) = request::made_by(self.system.tree(), action) {
