@@ -34,6 +34,7 @@ use crate::firmware::files::{self, Told};
 use crate::firmware::smbios;
 use crate::flash::{Flash, FlashSlots, FlashSlotsError};
 use crate::fw_cfg::{self, FwCfg};
+use crate::input::Motion;
 use crate::interrupt::{InterruptLine, KvmLine};
 use crate::layout;
 use crate::messages::{Lines, MessageError, Messages, SharedLine};
@@ -46,6 +47,8 @@ pub(crate) struct Chipset {
     ports: Arc<Bus>,
     memory: Arc<Bus>,
     pci: Arc<PciHost>,
+    // The controller with keyboard and mouse, where there are such.
+    keyboard: Option<Arc<Mutex<I8042>>>,
     serial: Arc<Mutex<Serial>>,
     power: Arc<Mutex<PowerManagement>>,
     rtc: Arc<Mutex<Rtc>>,
@@ -172,6 +175,7 @@ impl Chipset {
             power: Arc::new(Mutex::new(power)),
             rtc: Arc::clone(to.rtc),
             pm_base: Mutex::default(),
+            keyboard: None,
             for_firmware: None,
             ports,
             memory,
@@ -182,9 +186,15 @@ impl Chipset {
         let config = Arc::new(Mutex::new(ConfigPorts::new(&chipset.pci)));
         place(u64::from(pci::ADDRESS_PORT), config_ports::PORTS, config)?;
         place(rtc::BASE, rtc::PORTS, Arc::clone(&chipset.rtc) as _)?;
-        let keyboard: SharedDevice = match to.flash {
-            Some(_) if !board.keyboard_controller => Arc::new(Mutex::new(ResetPulse)),
-            _ => Arc::new(Mutex::new(I8042::new(line(KEYBOARD_IRQ), line(MOUSE_IRQ)))),
+        let controller = I8042::new(line(KEYBOARD_IRQ), line(MOUSE_IRQ));
+        let keyboard: SharedDevice = if board.keyboard_controller {
+            let controller = Arc::new(Mutex::new(controller.with_devices()));
+            chipset.keyboard = Some(Arc::clone(&controller));
+            controller
+        } else if to.flash.is_some() {
+            Arc::new(Mutex::new(ResetPulse))
+        } else {
+            Arc::new(Mutex::new(controller))
         };
         place(i8042::BASE, i8042::PORTS, keyboard)?;
         place(port92::PORT, 1, Arc::new(Mutex::new(Port92)))?;
@@ -327,6 +337,21 @@ impl Chipset {
     /// Writes a port once for each `width` bytes of `data`.
     pub(crate) fn write_ports(&self, port: u16, width: usize, data: &[u8]) -> Vec<Effect> {
         data.chunks(width.max(1)).flat_map(|data| self.ports.write(u64::from(port), data)).collect()
+    }
+
+    /// A key goes down or comes up; false when there is no such key.
+    pub(crate) fn press(&self, key: u16, down: bool) -> bool {
+        self.keyboard().is_some_and(|mut keyboard| keyboard.press(key, down))
+    }
+
+    /// The mouse is moved; false without one.
+    pub(crate) fn moved(&self, motion: Motion) -> bool {
+        self.keyboard().is_some_and(|mut keyboard| keyboard.moved(motion))
+    }
+
+    fn keyboard(&self) -> Option<MutexGuard<'_, I8042>> {
+        let keyboard = self.keyboard.as_ref()?;
+        Some(keyboard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the emulated graphics card shows; `None` without one.

@@ -173,8 +173,8 @@ const BUFFERED_PORTS: [(u16, u32); 4] =
 
 fn board(of: &Ingredients<'_>) -> Result<acpi::Board, AssignError> {
     let mut board = acpi::Board::new((0..of.cpus).collect());
-    // The controller answers at its ports, but nothing is plugged into it: a guest need not probe for keyboard and mouse.
-    board.keyboard_controller = false;
+    // Keyboard and mouse come with the display. Without them a guest need not probe for any.
+    board.keyboard_controller = of.endpoints.display.is_some();
     board.endpoints = of.endpoints.devices();
     if let Some(assigned) = of.assigned {
         board.root_ports = assigned.ports();

@@ -17,6 +17,7 @@ use crate::display::{Card, DisplayConfig, Picture};
 use crate::endpoints::{DISK_LIMIT, Disk, Endpoints};
 use crate::events::{Event, Events};
 use crate::flash::{Firmware, Flash, FlashError};
+use crate::input::Motion;
 use crate::interrupt::Socket;
 use crate::layout;
 use crate::life::{ConnectionsWithoutVm, Ingredients, Life, LifeError};
@@ -281,6 +282,16 @@ impl Machine {
     /// Console bytes that were lost because nobody took them.
     pub fn console_lost(&self) -> u64 {
         self.console.lost()
+    }
+
+    /// A key of the emulated keyboard goes down or comes up; `key` is its Linux event code. False when there is no such key.
+    pub fn press(&self, key: u16, down: bool) -> bool {
+        self.life.as_ref().is_some_and(|life| life.chipset.press(key, down))
+    }
+
+    /// The emulated mouse is moved; false without one.
+    pub fn moved(&self, motion: Motion) -> bool {
+        self.life.as_ref().is_some_and(|life| life.chipset.moved(motion))
     }
 
     /// What the emulated graphics card shows now; `None` without one.

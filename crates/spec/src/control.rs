@@ -18,6 +18,26 @@ pub enum ControlRequest {
     Resume,
     /// Draw what the emulated graphics card shows into the memory file (memfd) that comes with the request.
     Picture,
+    /// Press a key of the emulated keyboard, or let it go.
+    Key {
+        /// The key, as Linux' event code (include/uapi/linux/input-event-codes.h).
+        code: u16,
+        /// Whether it goes down.
+        down: bool,
+    },
+    /// Put the emulated pointer somewhere, with buttons and wheel.
+    Pointer {
+        /// Pixels from the picture's left.
+        x: u16,
+        /// Pixels from the picture's top.
+        y: u16,
+        /// Buttons that are down: bit 0 left, 1 right, 2 middle, 3 and 4 those at the side.
+        #[serde(default)]
+        buttons: u8,
+        /// Clicks of the wheel toward the person.
+        #[serde(default)]
+        wheel: i8,
+    },
     /// End the machine at once, as pulling the plug does.
     Quit,
 }

@@ -7,6 +7,7 @@
 mod assigned;
 mod console;
 mod control;
+mod input;
 mod picture;
 mod session;
 
@@ -89,6 +90,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         console,
         control,
         signals,
+        pointer: (0, 0),
         counters,
         firmware_log: spec
             .firmware

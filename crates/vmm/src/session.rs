@@ -10,6 +10,7 @@ use spec::{ControlAnswer, ControlRequest, ExitCause, MachineSpec, MachineStatus}
 
 use crate::console::{Console, Typed};
 use crate::control::Control;
+use crate::input;
 use crate::picture;
 
 /// What the report counts, also when the session ends with an error.
@@ -27,6 +28,8 @@ pub(crate) struct Session<'a> {
     pub(crate) console: Console,
     pub(crate) control: Control,
     pub(crate) signals: Signals,
+    /// Where the pointer was put last.
+    pub(crate) pointer: (u16, u16),
     pub(crate) counters: &'a mut Counters,
     /// Where what firmware writes to its debug port goes; a file, so that writing does not wait.
     pub(crate) firmware_log: Option<File>,
@@ -168,7 +171,7 @@ impl Session<'_> {
     fn client(&mut self, token: u64) -> Result<Option<ExitCause>, SessionError> {
         let mut requests = Vec::new();
         let (spec, start, resets) = (self.spec, self.start, self.counters.resets);
-        let machine = &mut self.machine;
+        let (machine, pointer) = (&mut self.machine, &mut self.pointer);
         self.control.serve(token, |request, file| match request {
             ControlRequest::Status => ControlAnswer::Status(MachineStatus {
                 name: spec.name.clone(),
@@ -180,6 +183,10 @@ impl Session<'_> {
             }),
             ControlRequest::PowerButton if machine.press_power_button() => ControlAnswer::Done,
             ControlRequest::PowerButton => ControlAnswer::NotNoticed,
+            ControlRequest::Key { code, down } => input::key(machine, code, down),
+            ControlRequest::Pointer { x, y, buttons, wheel } => {
+                input::point(machine, pointer, (x, y), i32::from(wheel), buttons)
+            }
             ControlRequest::Picture => picture::hand_over(machine, file),
             ControlRequest::Pause => {
                 machine.pause();

@@ -1,9 +1,8 @@
-//! The keyboard controller: an i8042 at ports 0x60 and 0x64, with its two PS/2 connectors empty (IBM PS/2
+//! The keyboard controller: an i8042 at ports 0x60 and 0x64 (IBM PS/2
 //! Hardware Interface Technical Reference, "Keyboard and Auxiliary Device Controller"; Linux
 //! `drivers/input/serio/i8042.c` for what is asked of it).
 //!
-//! Not here: keyboard and mouse. Where a byte would go to one of them, and where theirs would come in, is
-//! [`I8042::send_to_keyboard`] and [`I8042::put`].
+//! Not here: keyboard and mouse (`input`). Both are there or neither is.
 //!
 //! An empty connector answers at once, by the controller's own time-out byte, or a driver would wait for it: the
 //! keyboard's with a resend request marked as a time-out, the mouse's by failing the two tests that drivers
@@ -11,6 +10,7 @@
 
 use super::{read_bytes, write_bytes};
 use crate::bus::{Device, Effect, ResetPath};
+use crate::input::{Keyboard, Motion, Mouse, to_set_1};
 use crate::interrupt::InterruptLine;
 
 /// The first port.
@@ -69,6 +69,18 @@ pub struct I8042 {
     output: Option<Output>,
     // The buffer keeps its byte when it has been read.
     last_output: u8,
+    // A byte of a device that had to make room for an answer of the controller's own.
+    set_aside: Option<Output>,
+    devices: Option<Devices>,
+}
+
+/// What is plugged in.
+#[derive(Default)]
+struct Devices {
+    keyboard: Keyboard,
+    mouse: Mouse,
+    // The keyboard's last byte said that the next one is of a key that comes up.
+    comes_up: bool,
 }
 
 struct Line {
@@ -92,13 +104,48 @@ struct Output {
     byte: u8,
     from_mouse: bool,
     timeout: bool,
+    // The controller's own, in place of a device's.
+    own: bool,
 }
 
 impl Output {
     fn reply(byte: u8) -> Self {
-        Self { byte, from_mouse: false, timeout: false }
+        Self { byte, from_mouse: false, timeout: false, own: true }
     }
 }
+
+impl Devices {
+    /// The next byte of a device whose connector is enabled.
+    fn next(&mut self, configuration: u8) -> Option<Output> {
+        if configuration & KEYBOARD_DISABLED == 0
+            && let Some(byte) = self.next_of_keyboard(configuration & TRANSLATE != 0)
+        {
+            return Some(Output { byte, from_mouse: false, timeout: false, own: false });
+        }
+        if configuration & MOUSE_DISABLED != 0 {
+            return None;
+        }
+        let byte = self.mouse.next_byte()?;
+        Some(Output { byte, from_mouse: true, timeout: false, own: false })
+    }
+
+    /// The keyboard's next byte, translated to set 1 if that is on: there a key that comes up is one byte, not two.
+    fn next_of_keyboard(&mut self, translate: bool) -> Option<u8> {
+        let byte = self.keyboard.next_byte()?;
+        if !translate {
+            return Some(byte);
+        }
+        if byte == COMES_UP {
+            self.comes_up = true;
+            return self.next_of_keyboard(translate);
+        }
+        let up = if std::mem::take(&mut self.comes_up) { 0x80 } else { 0 };
+        Some(to_set_1(byte) | up)
+    }
+}
+
+/// Set 2: the next byte is of a key that comes up.
+const COMES_UP: u8 = 0xf0;
 
 impl I8042 {
     /// Makes a controller that interrupts by `keyboard_line` (IRQ 1) and `mouse_line` (IRQ 12).
@@ -115,7 +162,29 @@ impl I8042 {
             argument_of: None,
             output: None,
             last_output: 0,
+            set_aside: None,
+            devices: None,
         }
+    }
+
+    /// Plugs a keyboard and a mouse in.
+    #[must_use]
+    pub fn with_devices(self) -> Self {
+        Self { devices: Some(Devices::default()), ..self }
+    }
+
+    /// A key goes down or comes up; `key` is its Linux event code. False when no keyboard has such a key.
+    pub fn press(&mut self, key: u16, down: bool) -> bool {
+        let pressed = self.devices.as_mut().is_some_and(|devices| devices.keyboard.press(key, down));
+        self.fill();
+        pressed
+    }
+
+    /// The mouse is moved; false without one.
+    pub fn moved(&mut self, motion: Motion) -> bool {
+        let there = self.devices.as_mut().map(|devices| devices.mouse.moved(motion)).is_some();
+        self.fill();
+        there
     }
 
     fn status(&self) -> u8 {
@@ -133,7 +202,9 @@ impl I8042 {
     fn take_output(&mut self) -> u8 {
         if let Some(output) = self.output.take() {
             self.last_output = output.byte;
+            // Low first: the next byte's interrupt is an edge.
             self.drive_lines();
+            self.fill();
         }
         self.last_output
     }
@@ -148,7 +219,8 @@ impl I8042 {
             0xa7 => self.configure(|configuration| configuration | MOUSE_DISABLED),
             0xa8 => self.configure(|configuration| configuration & !MOUSE_DISABLED),
             // A mouse connector that fails its test is one that drivers leave alone.
-            0xa9 => self.put(Output::reply(CONNECTOR_CLOCK_LOW)),
+            0xa9 if self.devices.is_none() => self.put(Output::reply(CONNECTOR_CLOCK_LOW)),
+            0xa9 => self.put(Output::reply(CONNECTOR_GOOD)),
             0xaa => {
                 self.self_tested = true;
                 self.put(Output::reply(SELF_TEST_PASSED));
@@ -175,7 +247,7 @@ impl I8042 {
     fn data(&mut self, byte: u8) -> Option<Effect> {
         self.last_was_command = false;
         match self.argument_of.take() {
-            None => self.send_to_keyboard(),
+            None => self.send_to_keyboard(byte),
             Some(Argument::Ram(index)) => {
                 self.ram[index] = byte;
                 self.self_tested = self.ram[CONFIGURATION] & SELF_TESTED != 0;
@@ -186,27 +258,53 @@ impl I8042 {
                 return (byte & OUTPUT_NOT_RESET == 0).then_some(RESET);
             }
             Some(Argument::AsFromKeyboard) => self.put(Output::reply(byte)),
+            Some(Argument::AsFromMouse) if self.devices.is_some() => {
+                self.put(Output { byte, from_mouse: true, timeout: false, own: true });
+            }
             // Not marked as the mouse's: this is how drivers tell a controller without one (`i8042_check_aux`).
             Some(Argument::AsFromMouse) => self.put(Output::reply(byte)),
-            Some(Argument::ToMouse) => self.put(Output { byte: RESEND, from_mouse: true, timeout: true }),
+            Some(Argument::ToMouse) => match &mut self.devices {
+                Some(devices) => devices.mouse.command(byte),
+                None => self.put(Output { byte: RESEND, from_mouse: true, timeout: true, own: true }),
+            },
         }
+        self.fill();
         None
     }
 
-    /// Sends a byte to the keyboard, which also enables its connector; nobody is there to take it.
-    fn send_to_keyboard(&mut self) {
+    /// Sends a byte to the keyboard, which also enables its connector.
+    fn send_to_keyboard(&mut self, byte: u8) {
         self.ram[CONFIGURATION] &= !KEYBOARD_DISABLED;
-        self.put(Output { byte: RESEND, from_mouse: false, timeout: true });
+        match &mut self.devices {
+            Some(devices) => devices.keyboard.command(byte),
+            None => self.put(Output { byte: RESEND, from_mouse: false, timeout: true, own: true }),
+        }
     }
 
-    /// Puts a byte where the guest reads it; one that was not read is gone, as the controller has one buffer.
+    /// Puts an answer of the controller's own where the guest reads it: there is one buffer. A device's byte that was there
+    /// comes after it; an answer that was not read is gone.
     fn put(&mut self, output: Output) {
-        self.output = Some(output);
+        if let Some(waiting) = self.output.replace(Output { own: true, ..output })
+            && !waiting.own
+        {
+            self.set_aside.get_or_insert(waiting);
+        }
+        self.drive_lines();
+    }
+
+    /// Puts the next byte of a device whose connector is enabled where the guest reads it, if nothing is there.
+    fn fill(&mut self) {
+        if self.output.is_some() {
+            return;
+        }
+        let configuration = self.ram[CONFIGURATION];
+        self.output = self.set_aside.take().or_else(|| self.devices.as_mut()?.next(configuration));
         self.drive_lines();
     }
 
     fn configure(&mut self, change: impl FnOnce(u8) -> u8) {
         self.ram[CONFIGURATION] = change(self.ram[CONFIGURATION]);
+        self.fill();
         self.drive_lines();
     }
 
@@ -349,6 +447,95 @@ mod tests {
         ] {
             check(steps);
         }
+    }
+
+    /// A controller with devices, after these commands and bytes; lines are not looked at.
+    fn with_devices(steps: &[(u64, u8)]) -> I8042 {
+        let line = || RecordedLine::default().line();
+        let mut controller = I8042::new(line(), line()).with_devices();
+        for (port, value) in steps {
+            controller.write(*port, &[*value]);
+        }
+        controller
+    }
+
+    /// What the guest reads until the buffer is empty: status bits for full and mouse, and the byte.
+    fn drain(controller: &mut I8042) -> Vec<(bool, u8)> {
+        let mut read = Vec::new();
+        let (mut status, mut byte) = ([0], [0]);
+        while read.len() < 1000 {
+            controller.read(4, &mut status);
+            if status[0] & 1 == 0 {
+                break;
+            }
+            controller.read(0, &mut byte);
+            read.push((status[0] & 0x20 != 0, byte[0]));
+        }
+        read
+    }
+
+    #[test]
+    fn keys_and_motion_come_as_the_configuration_says() {
+        let key = |byte| (false, byte);
+        for (configuration, expected) in [
+            // Translated; not translated; keyboard disabled; all disabled.
+            (0x47, vec![key(0x1e), key(0x9e), key(0xe0), key(0xc8), (true, 0x08), (true, 1), (true, 0)]),
+            (
+                0x07,
+                vec![
+                    key(0x1c),
+                    key(0xf0),
+                    key(0x1c),
+                    key(0xe0),
+                    key(0xf0),
+                    key(0x75),
+                    (true, 0x08),
+                    (true, 1),
+                    (true, 0),
+                ],
+            ),
+            (0x57, vec![(true, 0x08), (true, 1), (true, 0)]),
+            (0x77, vec![]),
+        ] {
+            let mut controller = with_devices(&[(4, 0xa8), (4, 0xd4), (0, 0xf4)]);
+            assert_eq!(drain(&mut controller), [(true, 0xfa)], "the mouse acknowledges");
+            controller.write(4, &[0x60]);
+            controller.write(0, &[configuration]);
+            assert!(
+                controller.press(30, true) && controller.press(30, false) && controller.press(103, false)
+            );
+            assert!(controller.moved(crate::input::Motion { dx: 1, ..Default::default() }));
+            assert_eq!(drain(&mut controller), expected, "{configuration:#x}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_controller_comes_before_a_key_that_waits() {
+        let mut controller = with_devices(&[(4, 0x60), (0, 0x47)]);
+        controller.press(30, true);
+        controller.write(4, &[0xaa]);
+        assert_eq!(drain(&mut controller), [(false, 0x55), (false, 0x1e)]);
+        for (steps, expected) in [
+            (&[(4, 0xd3), (0, 0x5a)][..], (true, 0x5a)),
+            (&[(4, 0xa9)], (false, 0)),
+            (&[(4, 0xa8), (4, 0xd4), (0, 0xe6)], (true, 0xfa)),
+            (&[(0, 0xee)], (false, 0xee)),
+        ] {
+            assert_eq!(drain(&mut with_devices(steps)), [expected], "{steps:x?}");
+        }
+    }
+
+    #[test]
+    fn each_byte_is_an_edge() {
+        let (keyboard, mouse) = (RecordedLine::default(), RecordedLine::default());
+        let mut controller = I8042::new(keyboard.line(), mouse.line()).with_devices();
+        controller.write(4, &[0x60]);
+        controller.write(0, &[0x47]);
+        controller.press(103, true);
+        drain(&mut controller);
+        assert_eq!((keyboard.edges(), keyboard.high()), (2, false));
+        assert!(!with_devices(&[]).press(0, true));
+        assert!(!I8042::new(keyboard.line(), mouse.line()).press(30, true));
     }
 
     #[test]
