@@ -24,6 +24,7 @@ mod show;
 mod state;
 mod trial;
 mod up;
+mod view;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ enum Verb {
     Up(up::Arguments),
     Release(release::Arguments),
     Trial(trial::Arguments),
+    View(view::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +82,6 @@ fn main() -> ExitCode {
         Verb::Up(arguments) => up::run(&arguments),
         Verb::Release(arguments) => release::run(&arguments),
         Verb::Trial(arguments) => trial::run(&arguments),
+        Verb::View(arguments) => view::run(&arguments),
     }
 }

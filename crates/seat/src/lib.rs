@@ -21,3 +21,4 @@ pub mod standing;
 pub mod starting;
 pub mod supervisor;
 pub mod terminal;
+pub mod view;

@@ -10,7 +10,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&[shared("what_the_guest_draws_is_in_the_screenshot", what_the_guest_draws_is_in_the_screenshot)])
+    run_all(&[
+        shared("what_the_guest_draws_is_in_the_screenshot", what_the_guest_draws_is_in_the_screenshot),
+        shared("what_a_person_types_reaches_the_guest", what_a_person_types_reaches_the_guest),
+    ])
 }
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
@@ -43,6 +46,11 @@ fn begin(host: &Host, flags: &str, script: &str, word: &str) -> Result<(), Failu
         ),
     )?;
     Ok(())
+}
+
+/// Sends requests to the machine, and gives its answers.
+fn ask(host: &Host, requests: &str) -> Result<String, Failure> {
+    does(host, &format!("printf '{requests}' | socat -t 60 - UNIX-CONNECT:/tmp/display-control.sock"))
 }
 
 fn end(host: &Host) -> Result<(), Failure> {
@@ -105,5 +113,38 @@ fn what_the_guest_draws_is_in_the_screenshot(host: &Host) -> Result<(), Failure>
     assert_eq!((shot.width, shot.height), (1280, 800));
     assert_eq!(shot.color_of(200..300), Some(DRAWN), "what was drawn");
     assert_eq!(shot.color_of(300..800), Some([0; 3]), "what was not");
+    end(host)
+}
+
+/// "allod" and return, as Linux event codes.
+const TYPED: [u16; 6] = [30, 38, 38, 24, 32, 28];
+
+fn what_a_person_types_reaches_the_guest(host: &Host) -> Result<(), Failure> {
+    // The terminal keeps what is typed from the moment it is open.
+    let script = "exec 3< /dev/tty1; echo listening; head -n 1 <&3 | sed s/^/typed:/; echo heard; sleep 600";
+    begin(host, "--display=1024x768", script, "listening")?;
+    let keys = TYPED.iter().flat_map(|code| [(code, true), (code, false)]);
+    let requests =
+        keys.map(|(code, down)| format!("{{\"command\":\"key\",\"code\":{code},\"down\":{down}}}\\n"));
+    let answers = ask(host, &requests.collect::<String>())?;
+    assert_eq!(answers.matches("done").count(), 2 * TYPED.len(), "{answers}");
+    does(host, "for i in $(seq 600); do grep -q ^heard /tmp/display-console && break; sleep 0.1; done")?;
+    let console = does(host, "cat /tmp/display-console")?;
+    assert!(console.contains("typed:allod"), "{console}");
+    let refused = ask(host, "{\"command\":\"key\",\"code\":0,\"down\":true}\\n")?;
+    assert!(refused.contains("no keyboard with such a key"), "{refused}");
+
+    // A viewer: version, no security, shared; then all of the picture. It is in text mode, which no firmware has set up:
+    // dark, but a picture.
+    let seen = does(
+        host,
+        "allod view /tmp/display-control.sock --listen unix:/tmp/display-view.sock --name desk 2> /dev/null & \
+         while [ ! -e /tmp/display-view.sock ]; do sleep 0.1; done; \
+         (printf 'RFB 003.008\\n\\001\\001\\003\\000\\000\\000\\000\\000\\002\\200\\001\\340'; sleep 3) | \
+         socat -t 5 - UNIX-CONNECT:/tmp/display-view.sock > /tmp/display-seen; wc -c < /tmp/display-seen; \
+         head -c 12 /tmp/display-seen",
+    )?;
+    let size: usize = seen.lines().next().unwrap().trim().parse().unwrap();
+    assert!(seen.contains("RFB 003.008") && size > 640 * 480 * 4, "{seen}");
     end(host)
 }
