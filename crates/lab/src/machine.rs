@@ -88,7 +88,14 @@ pub fn arguments(profile: &Profile, places: &Places, clock: Clock) -> Vec<OsStri
     let mut line = Line::default();
     board(&mut line, profile, clock);
     own_devices(&mut line, places);
-    for (id, _) in drives(profile) {
+    for (id, size_mib) in drives(profile) {
+        if profile.card(&id).is_some_and(|card| card.null_drive) {
+            line.pair(
+                "-drive",
+                format!("id=drive-{id},if=none,driver=null-co,read-zeroes=on,size={size_mib}M"),
+            );
+            continue;
+        }
         line.path_option(
             "-drive",
             &format!("id=drive-{id},if=none,format=raw,discard=unmap,"),

@@ -9,12 +9,13 @@ use std::fs;
 use std::path::Path;
 
 /// The built-in profiles by name.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("plain", include_str!("../profiles/plain.toml")),
     ("amd", include_str!("../profiles/amd.toml")),
     ("cards", include_str!("../profiles/cards.toml")),
     ("groups", include_str!("../profiles/groups.toml")),
     ("seats", include_str!("../profiles/seats.toml")),
+    ("bench", include_str!("../profiles/bench.toml")),
     ("sriov", include_str!("../profiles/sriov.toml")),
 ];
 
@@ -109,6 +110,9 @@ pub struct Card {
     /// Size of the fresh, sparse drive behind it.
     #[serde(default)]
     pub drive_mib: Option<u32>,
+    /// Makes that drive one that is always empty and answers at once, for measuring.
+    #[serde(default)]
+    pub null_drive: bool,
     /// Gives it a user-mode network of its own.
     #[serde(default)]
     pub network: bool,

@@ -4,6 +4,7 @@
 
 pub mod disk;
 pub mod event;
+pub mod heap;
 pub mod inherit;
 pub mod iommu;
 pub mod kvm;

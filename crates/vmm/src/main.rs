@@ -28,6 +28,7 @@ use crate::session::{Counters, Session};
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    linux::heap::share_among_threads();
     let spec = match read_spec() {
         Ok(spec) => spec,
         Err(message) => {

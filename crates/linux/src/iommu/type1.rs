@@ -45,9 +45,11 @@ impl Type1 {
             Err(errno) => return Err(identify(IommuCause::Errno(errno))),
         }
         let space = Self { container };
-        let mut chosen = space.limits().is_ok();
-        for group in groups {
-            let status = group.status()?;
+        let states = groups.iter().map(Group::status).collect::<Result<Vec<_>, _>>()?;
+        // A container that nobody has set up knows no limits; one that holds a group may be set up.
+        let maybe = states.is_empty() || states.iter().any(|status| status.in_container);
+        let mut chosen = maybe && space.limits().is_ok();
+        for (group, status) in groups.iter().zip(states) {
             if !status.in_container {
                 space.put_in(group, status)?;
             }

@@ -7,5 +7,5 @@ pub use mapping::{MapError, Mapping, MappingRange};
 pub use ram::{AllocateRamError, GuestMemory, GuestRam, PageKind, RamBlock, RamSpec};
 pub use vm_memory::{
     Address, Bytes as GuestBytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion,
-    VolatileSlice,
+    ReadVolatile, VolatileMemoryError, VolatileSlice, bitmap::BitmapSlice,
 };

@@ -8,6 +8,8 @@ use super::{Cause, Device, DeviceError, Operation, RegionIndex};
 
 /// Size of a PCIe configuration space in bytes.
 pub const CONFIG_SIZE: u64 = 4096;
+/// Size of its conventional part, which every function has.
+pub const CONVENTIONAL_SIZE: usize = 256;
 /// Most capabilities that fit between 0x40 and 0xff, four bytes each.
 const MAX_CAPABILITIES: usize = 48;
 /// Most extended capabilities that fit between 0x100 and 0xfff, eight bytes each.
@@ -64,6 +66,42 @@ pub struct ResetWays {
 /// The configuration space of a device.
 #[derive(Clone, Copy)]
 pub struct Config<'a>(pub &'a dyn Device);
+
+impl ResetWays {
+    /// Reads them from the conventional part of a configuration space; a chain without an end states none.
+    pub fn stated(conventional: &[u8; CONVENTIONAL_SIZE]) -> Self {
+        let byte = |offset: usize| conventional.get(offset).copied().unwrap_or(0);
+        let word = |offset: usize| u16::from_le_bytes([byte(offset), byte(offset + 1)]);
+        let mut ways = Self::default();
+        if word(STATUS as usize) & STATUS_CAPABILITIES == 0 {
+            return ways;
+        }
+        let mut offset = usize::from(byte(CAPABILITIES as usize)) & !0b11;
+        for _ in 0..MAX_CAPABILITIES {
+            // 0 ends the chain; what points into the header is no capability.
+            if offset < 0x40 {
+                return if offset == 0 { ways } else { Self::default() };
+            }
+            match byte(offset) {
+                CAPABILITY_EXPRESS => {
+                    // The bit lies in the upper half of its register.
+                    let upper = word(offset + EXPRESS_DEVICE as usize + 2);
+                    ways.function_level |= u32::from(upper) << 16 & EXPRESS_FLR != 0;
+                }
+                CAPABILITY_ADVANCED => {
+                    let bits = byte(offset + ADVANCED_CAPABILITIES as usize);
+                    ways.function_level |= bits & ADVANCED_FLR == ADVANCED_FLR;
+                }
+                CAPABILITY_POWER => {
+                    ways.power |= word(offset + POWER_CONTROL as usize) & POWER_NO_SOFT_RESET == 0
+                }
+                _ => {}
+            }
+            offset = usize::from(byte(offset + 1)) & !0b11;
+        }
+        Self::default()
+    }
+}
 
 impl PowerState {
     const fn bits(self) -> u16 {
@@ -211,19 +249,7 @@ impl Config<'_> {
 
     /// The ways in which the function says it can be reset.
     pub fn reset_ways(self) -> Result<ResetWays, DeviceError> {
-        let express = match self.capability(CAPABILITY_EXPRESS)? {
-            Some(express) => self.read_u32(express + EXPRESS_DEVICE)? & EXPRESS_FLR != 0,
-            None => false,
-        };
-        let advanced = match self.capability(CAPABILITY_ADVANCED)? {
-            Some(advanced) => self.read_u8(advanced + ADVANCED_CAPABILITIES)? & ADVANCED_FLR == ADVANCED_FLR,
-            None => false,
-        };
-        let power = match self.capability(CAPABILITY_POWER)? {
-            Some(power) => self.read_u16(power + POWER_CONTROL)? & POWER_NO_SOFT_RESET == 0,
-            None => false,
-        };
-        Ok(ResetWays { function_level: express || advanced, power })
+        self.read(0).map(|conventional| ResetWays::stated(&conventional))
     }
 
     fn read<const N: usize>(self, offset: u64) -> Result<[u8; N], DeviceError> {

@@ -12,6 +12,8 @@ use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE};
 
 /// Most bytes an information call is asked for; the kernel's answers are below 1 KiB but for large sparse lists.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Room for the usual answer with its capabilities, which spares the second call.
+const USUAL_ANSWER_BYTES: usize = 256;
 
 /// The calls whose argument is a block that begins with its size and holds no address.
 ///
@@ -126,6 +128,7 @@ pub(crate) fn kvm_vfio_file(
 /// Makes an information call until the whole answer fits; `request` is the fixed part of the argument.
 pub(crate) fn whole_answer(fd: BorrowedFd<'_>, call: Block, request: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut argument = request.to_vec();
+    argument.resize(request.len().max(USUAL_ANSWER_BYTES), 0);
     block(fd, call, &mut argument)?;
     let wanted = u32_at(&argument, 0).map_or(0, |size| size as usize);
     if wanted > MAX_ANSWER_BYTES {

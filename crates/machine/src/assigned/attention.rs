@@ -33,9 +33,6 @@ impl Attention {
     /// Listens for what the host tells of a function. A kind that the function or the kernel does not have is left out.
     pub(crate) fn watch(&mut self, hardware: &Arc<Hardware>) -> std::io::Result<()> {
         for kind in [IrqIndex::Error, IrqIndex::Request] {
-            if !hardware.device.irq(kind).is_ok_and(|info| info.count > 0) {
-                continue;
-            }
             let event = new_event()?;
             let signal = IrqAction::Signal { start: 0, fds: &[Some(fd_of(&event))] };
             if hardware.device.set_irqs(kind, signal).is_ok() {

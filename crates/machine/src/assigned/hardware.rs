@@ -64,7 +64,7 @@ impl Hardware {
         if let Some(layout) = view.msix_layout() {
             bars.iter_mut().for_each(|bar| bar.cut_around(layout));
         }
-        let reset_ways = Config(device.as_ref()).reset_ways().unwrap_or_default();
+        let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
         let mapped = Mutex::default();
         Ok(Self { address, device, bars, view, reset_ways, rom: LazyRom::default(), health, mapped })

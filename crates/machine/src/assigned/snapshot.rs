@@ -4,10 +4,11 @@
 
 use std::cell::RefCell;
 
+use linux::vfio::config::CONVENTIONAL_SIZE;
 use linux::vfio::{Device, DeviceError, RegionIndex};
 
 /// Bytes of the conventional part, which is read in one go.
-const CONVENTIONAL: usize = 0x100;
+const CONVENTIONAL: usize = CONVENTIONAL_SIZE;
 /// Bytes of all of it.
 const EXPRESS: u64 = 0x1000;
 /// What is read at once of the extended part.
@@ -16,7 +17,7 @@ const STEP: usize = 16;
 /// Config space as read, the extended part on demand.
 pub(crate) struct Snapshot<'a> {
     device: &'a dyn Device,
-    conventional: Vec<u8>,
+    conventional: [u8; CONVENTIONAL],
     extended: RefCell<Vec<Option<[u8; STEP]>>>,
 }
 
@@ -24,10 +25,15 @@ impl<'a> Snapshot<'a> {
     /// Reads the conventional part of `device`.
     pub(crate) fn read(device: &'a dyn Device) -> Result<Self, DeviceError> {
         let size = device.region(RegionIndex::CONFIG)?.size;
-        let mut conventional = vec![0xff; CONVENTIONAL];
+        let mut conventional = [0xff; CONVENTIONAL];
         device.read(RegionIndex::CONFIG, 0, &mut conventional)?;
         let steps = if size >= EXPRESS { (EXPRESS as usize - CONVENTIONAL) / STEP } else { 0 };
         Ok(Self { device, conventional, extended: RefCell::new(vec![None; steps]) })
+    }
+
+    /// The conventional part.
+    pub(crate) fn conventional(&self) -> &[u8; CONVENTIONAL] {
+        &self.conventional
     }
 
     /// Bytes there are: 256 or 4096.

@@ -4,16 +4,18 @@
 //! Two formats: ELF with a PVH entry (no decompression in the guest), and bzImage by the 32-bit boot protocol.
 
 mod bzimage;
+mod image;
 mod pvh;
 mod segments;
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 
 use linux::kvm::StartState;
 use linux::memory::{GuestAddress, GuestBytes, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
 
+use self::image::Image;
 use crate::layout::{EXTENDED_BIOS_DATA, EXTENDED_BIOS_DATA_POINTER, LOW_RAM_LIMIT, MemoryKind};
 
 /// The files and text to start from.
@@ -113,8 +115,12 @@ pub fn load(ram: &GuestMemory, kernel: &mut Kernel, facts: &Facts<'_>) -> Result
     write(ram, EXTENDED_BIOS_DATA_POINTER, &segment.to_le_bytes(), "BIOS data area")?;
     write(ram, COMMAND_LINE, &[command_line, &[0]].concat(), "command line")?;
 
-    let registers = match format(&mut kernel.image)? {
-        Format::Elf => pvh::load(ram, kernel, facts)?,
+    let mut image = Image::new(&mut kernel.image);
+    let registers = match format(&mut image)? {
+        Format::Elf => {
+            let loaded = pvh::load_image(ram, &mut image)?;
+            pvh::describe(ram, kernel, facts, loaded)?
+        }
         Format::BzImage => bzimage::load(ram, kernel, facts)?,
     };
     segments::write_gdt(ram)?;
@@ -126,11 +132,8 @@ enum Format {
     BzImage,
 }
 
-fn format(image: &mut File) -> Result<Format, LoadError> {
-    let mut start = Vec::new();
-    let read = |errno| LoadError::Read { file: "kernel", errno };
-    image.rewind().map_err(read)?;
-    image.take(0x206).read_to_end(&mut start).map_err(read)?;
+fn format(image: &mut Image<'_>) -> Result<Format, LoadError> {
+    let start = image.start(0x206).map_err(|errno| LoadError::Read { file: "kernel", errno })?;
     if start.starts_with(b"\x7fELF") {
         return Ok(Format::Elf);
     }

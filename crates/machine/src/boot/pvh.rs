@@ -10,6 +10,7 @@ use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 
+use super::image::Image;
 use super::{COMMAND_LINE, Facts, Kernel, LoadError, START_INFO, load_initrd};
 use crate::layout::{HIGH_MEMORY, LOW_RAM_LIMIT, MemoryKind};
 
@@ -18,17 +19,30 @@ const VERSION: u32 = 1;
 const MODULES: u64 = START_INFO + 0x40;
 const MEMORY_MAP: u64 = START_INFO + 0x80;
 
-pub(super) fn load(
-    ram: &GuestMemory,
-    kernel: &mut Kernel,
-    facts: &Facts<'_>,
-) -> Result<Registers, LoadError> {
-    let loaded = Elf::load(ram, None, &mut kernel.image, Some(GuestAddress(HIGH_MEMORY)))
+/// A kernel that lies in guest memory.
+pub(super) struct Loaded {
+    entry: u64,
+    end: u64,
+}
+
+/// Puts the kernel into guest memory.
+pub(super) fn load_image(ram: &GuestMemory, image: &mut Image<'_>) -> Result<Loaded, LoadError> {
+    let loaded = Elf::load(ram, None, image, Some(GuestAddress(HIGH_MEMORY)))
         .map_err(|error| LoadError::Image { detail: error.to_string() })?;
     let PvhBootCapability::PvhEntryPresent(entry) = loaded.pvh_boot_cap else {
         return Err(LoadError::NoPvhEntry);
     };
-    let initrd = load_initrd(ram, kernel.initrd.as_mut(), loaded.kernel_end, LOW_RAM_LIMIT)?;
+    Ok(Loaded { entry: entry.0, end: loaded.kernel_end })
+}
+
+/// Puts beside the kernel what it is told, and gives the registers that it starts with.
+pub(super) fn describe(
+    ram: &GuestMemory,
+    kernel: &mut Kernel,
+    facts: &Facts<'_>,
+    loaded: Loaded,
+) -> Result<Registers, LoadError> {
+    let initrd = load_initrd(ram, kernel.initrd.as_mut(), loaded.end, LOW_RAM_LIMIT)?;
 
     let memory_map: Vec<_> = facts
         .memory_map
@@ -63,5 +77,5 @@ pub(super) fn load(
     }
     PvhBootConfigurator::write_bootparams(&params, ram)
         .map_err(|_| LoadError::NoMemory { address: START_INFO, what: "PVH start info" })?;
-    Ok(Registers { rip: entry.0, rbx: START_INFO, rsi: 0 })
+    Ok(Registers { rip: loaded.entry, rbx: START_INFO, rsi: 0 })
 }

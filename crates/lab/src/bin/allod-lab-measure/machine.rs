@@ -1,9 +1,10 @@
-//! One run of a VMM on a terminal: its command line, its console, its process and its end.
+//! One run of a VMM on a terminal: its console, its process and its end.
 //!
-//! Not here: what is measured in it; that is [`crate::measure`].
+//! Not here: its command line, which is [`crate::vmm`]'s, and what is measured in it, which is [`crate::measure`]'s.
 
 use crate::failure::{Failure, attempt};
 use crate::trace::{Sighting, Tracer};
+use crate::vmm::Subject;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -11,78 +12,14 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Guest memory in MiB.
-const MEMORY_MIB: u32 = 512;
 /// How much of the console's end an error shows.
 const TAIL: usize = 400;
 /// Where a VMM's own words go: most are about the end that we give it.
 const WORDS: &str = "/tmp/vmm.words";
-
-/// A VMM under test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vmm {
-    /// `allod run`.
-    Allod,
-    /// Debian's QEMU with its q35 board.
-    Qemu,
-}
-
-/// What the VMM starts.
-#[derive(Debug, Clone)]
-pub(crate) struct Guest {
-    /// The kernel.
-    pub(crate) kernel: PathBuf,
-    /// The initial RAM disk.
-    pub(crate) initrd: Option<PathBuf>,
-    /// The kernel's command line.
-    pub(crate) command_line: &'static str,
-}
-
-impl Vmm {
-    /// Finds a VMM by the name it has on our command line.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        match name {
-            "allod" => Some(Self::Allod),
-            "qemu" => Some(Self::Qemu),
-            _ => None,
-        }
-    }
-
-    /// Returns the last part of the path of the program that runs the guest.
-    pub(crate) fn program(self) -> &'static str {
-        match self {
-            Self::Allod => "allod-vmm",
-            Self::Qemu => "qemu-system-x86_64",
-        }
-    }
-
-    /// Returns the command that starts `guest` with one processor, 512 MiB and no device besides the console.
-    fn words(self, guest: &Guest, folder: &Path) -> Vec<String> {
-        let start = match self {
-            Self::Allod => {
-                let program = folder.join("allod");
-                format!("{} run --no-reboot --no-rng --cpus 1 --memory {MEMORY_MIB}M", program.display())
-            }
-            Self::Qemu => format!(
-                "qemu-system-x86_64 -M q35 -accel kvm -cpu host -smp 1 -m {MEMORY_MIB} -nodefaults -display none \
-                 -vga none -monitor none -serial stdio -no-reboot"
-            ),
-        };
-        let mut words: Vec<String> = start.split_ascii_whitespace().map(str::to_owned).collect();
-        let dash = if self == Self::Allod { "--" } else { "-" };
-        let cmdline = if self == Self::Allod { "cmdline" } else { "append" };
-        words.extend([format!("{dash}kernel"), guest.kernel.display().to_string()]);
-        if let Some(initrd) = &guest.initrd {
-            words.extend([format!("{dash}initrd"), initrd.display().to_string()]);
-        }
-        words.extend([format!("{dash}{cmdline}"), guest.command_line.to_owned()]);
-        words
-    }
-}
 
 /// A running VMM with its console.
 #[derive(Debug)]
@@ -96,16 +33,10 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts `vmm` with `guest`, behind the words `before` (a tracer of its own, say); our programs are in `folder`.
-    pub(crate) fn start(
-        vmm: Vmm,
-        guest: &Guest,
-        folder: &Path,
-        before: &[String],
-        tracer: Tracer,
-    ) -> Result<Self, Failure> {
+    /// Starts `subject` behind the words `before` (a tracer of its own, say).
+    pub(crate) fn start(subject: &Subject, before: &[String], tracer: Tracer) -> Result<Self, Failure> {
         let (terminal, end) = raw_terminal()?;
-        let words = [before, &vmm.words(guest, folder)].concat();
+        let words = [before, &subject.words()].concat();
         let [program, arguments @ ..] = words.as_slice() else { return Err(Failure::Unseen("program")) };
         let what = attempt(format!("start {program}"));
         let clone = || end.try_clone();
@@ -184,6 +115,15 @@ impl Run {
             if open && written {
                 open = self.read_console()?;
             }
+        }
+    }
+
+    /// Types `text` into the console.
+    pub(crate) fn type_text(&self, text: &str) -> Result<(), Failure> {
+        let written = rustix::io::write(&self.terminal, text.as_bytes());
+        match written.map_err(|error| attempt("type into the console")(error.into()))? {
+            count if count == text.len() => Ok(()),
+            _ => Err(Failure::Unseen("room for typing on the console")),
         }
     }
 

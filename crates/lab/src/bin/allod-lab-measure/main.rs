@@ -1,12 +1,13 @@
 //! Measures a VMM inside the lab's host: one measurement per call, its figures as one line of JSON.
 //!
-//! `allod-lab-measure WHAT VMM GUEST FOLDER`, started by `cargo xtask bench boot`, which repeats it, interleaves VMMs
+//! `allod-lab-measure WHAT VMM GUEST FOLDER [SHAPE]`, started by `cargo xtask bench`, which repeats it, interleaves VMMs
 //! and makes the table. FOLDER holds `allod` and `allod-vmm`; its file system must keep pages in memory as an ordinary
 //! disk's does (not tmpfs, whose pages all count as dirty).
 //! The host's clock should count instructions (`allod lab run --measure`); on another clock the times are wall time.
 //! Exit status: 0 figures are printed, 1 the measurement failed, 2 wrong words, 3 the guest stalled: try again.
 #![forbid(unsafe_code)]
 
+mod disk_io;
 mod failure;
 mod guest;
 mod histogram;
@@ -15,15 +16,16 @@ mod measure;
 mod smaps;
 mod syscalls;
 mod trace;
+mod vmm;
 
 use failure::Failure;
-use machine::Vmm;
 use measure::Sample;
-use std::path::Path;
 use std::process::ExitCode;
+use vmm::{Shape, Subject, Vmm};
 
-const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls allod|qemu \
-                     micro-elf|micro-bzimage|debian-elf|debian-bzimage FOLDER";
+const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls|resets|disk-io allod|qemu \
+                     micro-elf|micro-bzimage|debian-elf|debian-bzimage|debian-disk FOLDER \
+                     [--memory MIB] [--reserved-pages] [--function BDF]...";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,16 +43,18 @@ fn main() -> ExitCode {
 
 fn run(words: &[String]) -> Result<Sample, Failure> {
     let usage = || Failure::Usage(USAGE.to_owned());
-    let [what, vmm, guest, folder] = words else { return Err(usage()) };
+    let [what, vmm, guest, folder, rest @ ..] = words else { return Err(usage()) };
     let vmm = Vmm::named(vmm).ok_or_else(usage)?;
-    let folder = Path::new(folder);
-    let guest = measure::guest(guest)?;
+    let (guest, shape) = (measure::guest(guest)?, Shape::parse(rest)?);
+    let subject = Subject { vmm, guest, shape, folder: folder.into() };
     trace::prepare()?;
     match what.as_str() {
-        "start" => measure::start(vmm, &guest, folder),
-        "boot" => measure::boot(vmm, &guest, folder),
-        "exits" => measure::exits(vmm, &guest, folder),
-        "syscalls" => measure::calls(vmm, &guest, folder),
+        "start" => measure::start(&subject),
+        "boot" => measure::boot(&subject),
+        "exits" => measure::exits(&subject),
+        "syscalls" => measure::calls(&subject),
+        "resets" => measure::resets(&subject),
+        "disk-io" => disk_io::exits(&subject),
         _ => Err(usage()),
     }
 }

@@ -1,12 +1,14 @@
 //! The measurements: each runs a VMM once and returns figures, and facts that explain them.
 
+use crate::disk_io;
 use crate::failure::{Failure, attempt};
 use crate::guest;
 use crate::histogram::{kvm_exit_name, mmio_name, msr_name, port_name, svm_exit_name};
-use crate::machine::{Guest, Run, Vmm};
+use crate::machine::Run;
 use crate::smaps;
 use crate::syscalls;
-use crate::trace::Tracer;
+use crate::trace::{RESETS, Tracer};
+use crate::vmm::{Guest, Subject};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Time of the host's clock a guest may take for each stage: several times what a slow VMM needs.
-const STAGE_LIMIT: Duration = Duration::from_secs(8);
+pub(crate) const STAGE_LIMIT: Duration = Duration::from_secs(8);
 /// Time a standing VMM gets before its memory is looked at.
 const SETTLE: Duration = Duration::from_millis(50);
 /// The self-tests of the kernel's ciphers run for 700 million instructions in threads that do not yield: how much of
@@ -40,7 +42,7 @@ impl Sample {
         json!({ "figures": self.figures, "facts": self.facts })
     }
 
-    fn figure(&mut self, name: &str, value: impl Into<Value>) {
+    pub(crate) fn figure(&mut self, name: &str, value: impl Into<Value>) {
         self.figures.insert(name.to_owned(), value.into());
     }
 
@@ -48,11 +50,11 @@ impl Sample {
         self.figure(name, to.saturating_sub(from).as_secs_f64() * 1000.0);
     }
 
-    fn fact(&mut self, name: &str, value: impl Into<Value>) {
+    pub(crate) fn fact(&mut self, name: &str, value: impl Into<Value>) {
         self.facts.insert(name.to_owned(), value.into());
     }
 
-    fn breakdown(&mut self, name: &str, mut rows: Vec<(String, u64)>) {
+    pub(crate) fn breakdown(&mut self, name: &str, mut rows: Vec<(String, u64)>) {
         rows.truncate(ROWS);
         let rows: Vec<_> = rows.into_iter().map(|(name, count)| json!([name, count])).collect();
         self.fact(name, rows);
@@ -60,9 +62,9 @@ impl Sample {
 }
 
 /// Measures the start of a VMM with the micro guest, its memory while that stands, and how long it takes to go.
-pub(crate) fn start(vmm: Vmm, guest: &Guest, folder: &Path) -> Result<Sample, Failure> {
-    let tracer = Tracer::wait_for(vmm.program())?;
-    let mut run = Run::start(vmm, guest, folder, &[], tracer)?;
+pub(crate) fn start(subject: &Subject) -> Result<Sample, Failure> {
+    let tracer = Tracer::wait_for(subject.vmm.program())?;
+    let mut run = Run::start(subject, &[], tracer)?;
     let byte = run.await_text("A", STAGE_LIMIT)?;
     let (sighting, entry) = run.sighting()?;
     let mut sample = Sample::default();
@@ -94,27 +96,44 @@ fn memory(sample: &mut Sample, pid: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Counts the function-level resets in the life of a machine: its start, its first instruction, and a kill.
+pub(crate) fn resets(subject: &Subject) -> Result<Sample, Failure> {
+    let tracer = Tracer::wait_for(subject.vmm.program())?;
+    tracer.count_resets()?;
+    let mut run = Run::start(subject, &[], tracer)?;
+    run.await_text("A", STAGE_LIMIT)?;
+    run.sighting()?;
+    let resets = |run: &Run| run.tracer().histogram(RESETS).map(|histogram| histogram.hits);
+    let at_start = resets(&run)?;
+    run.kill()?;
+    run.await_end(STAGE_LIMIT)?;
+    let mut sample = Sample::default();
+    sample.figure("resets", resets(&run)?);
+    sample.figure("resets_at_start", at_start);
+    Ok(sample)
+}
+
 /// Measures the boot of Debian's kernel: to the first guest instruction, to user space, to the end of the process.
-pub(crate) fn boot(vmm: Vmm, guest: &Guest, folder: &Path) -> Result<Sample, Failure> {
-    let tracer = Tracer::wait_for(vmm.program())?;
-    let mut run = Run::start(vmm, guest, folder, &[], tracer)?;
+pub(crate) fn boot(subject: &Subject) -> Result<Sample, Failure> {
+    let tracer = Tracer::wait_for(subject.vmm.program())?;
+    let mut run = Run::start(subject, &[], tracer)?;
     let mut sample = Sample::default();
     stages(&mut sample, &mut run)?;
     Ok(sample)
 }
 
 /// Measures the exits of such a boot. The counting takes time, so that the times are not those of [`boot`].
-pub(crate) fn exits(vmm: Vmm, guest: &Guest, folder: &Path) -> Result<Sample, Failure> {
-    let tracer = Tracer::wait_for(vmm.program())?;
+pub(crate) fn exits(subject: &Subject) -> Result<Sample, Failure> {
+    let tracer = Tracer::wait_for(subject.vmm.program())?;
     tracer.count_exits()?;
-    let mut run = Run::start(vmm, guest, folder, &[], tracer)?;
+    let mut run = Run::start(subject, &[], tracer)?;
     let mut sample = Sample::default();
     stages(&mut sample, &mut run)?;
     sample.figures.clear();
     let tracer = run.tracer();
-    let (all, user) = (tracer.histogram("kvm_exit")?, tracer.histogram("kvm_userspace_exit")?);
-    let (ports, memory) = (tracer.histogram("kvm_pio")?, tracer.histogram("kvm_mmio")?);
-    let (registers, cpuid) = (tracer.histogram("kvm_msr")?, tracer.histogram("kvm_cpuid")?);
+    let (all, user) = (tracer.histogram("kvm/kvm_exit")?, tracer.histogram("kvm/kvm_userspace_exit")?);
+    let (ports, memory) = (tracer.histogram("kvm/kvm_pio")?, tracer.histogram("kvm/kvm_mmio")?);
+    let (registers, cpuid) = (tracer.histogram("kvm/kvm_msr")?, tracer.histogram("kvm/kvm_cpuid")?);
     sample.figure("exits", all.hits);
     sample.figure("user_exits", user.hits);
     sample.figure("port_accesses", ports.hits);
@@ -144,18 +163,18 @@ fn stages(sample: &mut Sample, run: &mut Run) -> Result<(), Failure> {
 }
 
 /// Counts the system calls of a VMM before its guest first runs.
-pub(crate) fn calls(vmm: Vmm, guest: &Guest, folder: &Path) -> Result<Sample, Failure> {
+pub(crate) fn calls(subject: &Subject) -> Result<Sample, Failure> {
     let log = Path::new(SCRATCH).join("strace.log");
     let before = ["strace", "-f", "-o", &log.display().to_string()].map(str::to_owned);
-    let tracer = Tracer::wait_for(vmm.program())?;
-    let mut run = Run::start(vmm, guest, folder, &before, tracer)?;
+    let tracer = Tracer::wait_for(subject.vmm.program())?;
+    let mut run = Run::start(subject, &before, tracer)?;
     run.await_text("A", STAGE_LIMIT)?;
     run.sighting()?;
     run.kill()?;
     run.await_end(STAGE_LIMIT)?;
     let log = fs::read(&log).map_err(attempt("read the log of strace"))?;
     let text = String::from_utf8_lossy(&log);
-    let calls = syscalls::before_first_run(&text, vmm.program()).ok_or(Failure::Unseen("KVM_RUN"))?;
+    let calls = syscalls::before_first_run(&text, subject.vmm.program()).ok_or(Failure::Unseen("KVM_RUN"))?;
     let mut sample = Sample::default();
     sample.figure("syscalls", calls.count);
     let mut rows: Vec<_> = calls.by_name.into_iter().collect();
@@ -169,7 +188,7 @@ pub(crate) fn guest(name: &str) -> Result<Guest, Failure> {
     let micro = |file: &str, bytes: Vec<u8>| {
         let path = Path::new(SCRATCH).join(file);
         fs::write(&path, bytes).map_err(attempt(format!("write {}", path.display())))?;
-        Ok(Guest { kernel: path, initrd: None, command_line: "micro" })
+        Ok(Guest { kernel: path, initrd: None, command_line: "micro".to_owned(), host_disk: false })
     };
     match name {
         "micro-elf" => micro("micro.elf", guest::elf()),
@@ -179,9 +198,11 @@ pub(crate) fn guest(name: &str) -> Result<Guest, Failure> {
             Ok(Guest {
                 kernel: Path::new("/boot").join(file),
                 initrd: Some(PathBuf::from("/boot/guest-initrd")),
-                command_line: DEBIAN_COMMAND_LINE,
+                command_line: DEBIAN_COMMAND_LINE.to_owned(),
+                host_disk: false,
             })
         }
+        "debian-disk" => disk_io::guest(DEBIAN_COMMAND_LINE),
         _ => Err(Failure::Usage(format!("there is no guest `{name}`"))),
     }
 }

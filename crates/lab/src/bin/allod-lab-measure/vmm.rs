@@ -1,0 +1,200 @@
+//! What is measured: a VMM, its guest and the shape of the machine; and the command line that starts it.
+//!
+//! Not here: running it; that is [`crate::machine`].
+
+use crate::failure::Failure;
+use std::path::PathBuf;
+
+/// The host's own disk, which holds programs that a guest may want; never written.
+const HOST_DISK: &str = "/dev/vda";
+
+/// A VMM under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vmm {
+    /// `allod run`.
+    Allod,
+    /// Debian's QEMU with its q35 board.
+    Qemu,
+}
+
+/// What the VMM starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    /// The kernel.
+    pub(crate) kernel: PathBuf,
+    /// The initial RAM disk.
+    pub(crate) initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    pub(crate) command_line: String,
+    /// Whether it gets the host's own disk, read-only.
+    pub(crate) host_disk: bool,
+}
+
+/// What the machine is made of, besides one processor and a console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Guest memory in MiB.
+    pub(crate) memory_mib: u32,
+    /// Whether it comes from the host's reserved 2 MiB pages.
+    pub(crate) reserved_pages: bool,
+    /// Functions of the host that it has, by address.
+    pub(crate) functions: Vec<String>,
+}
+
+/// All that one run is of.
+#[derive(Debug, Clone)]
+pub(crate) struct Subject {
+    /// The VMM.
+    pub(crate) vmm: Vmm,
+    /// Its guest.
+    pub(crate) guest: Guest,
+    /// The machine.
+    pub(crate) shape: Shape,
+    /// Where our programs are.
+    pub(crate) folder: PathBuf,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { memory_mib: 512, reserved_pages: false, functions: Vec::new() }
+    }
+}
+
+impl Shape {
+    /// Reads the words `--memory MIB`, `--reserved-pages` and `--function BDF`.
+    pub(crate) fn parse(words: &[String]) -> Result<Self, Failure> {
+        let mut shape = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || {
+                words
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| Failure::Usage(format!("`{word}` needs a value behind it")))
+            };
+            match word.as_str() {
+                "--memory" => {
+                    let text = value()?;
+                    shape.memory_mib =
+                        text.parse().map_err(|_| Failure::Usage(format!("`{text}` is no number of MiB")))?;
+                }
+                "--reserved-pages" => shape.reserved_pages = true,
+                "--function" => shape.functions.push(value()?),
+                other => return Err(Failure::Usage(format!("there is no option `{other}`"))),
+            }
+        }
+        Ok(shape)
+    }
+}
+
+impl Vmm {
+    /// Finds a VMM by the name it has on our command line.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "allod" => Some(Self::Allod),
+            "qemu" => Some(Self::Qemu),
+            _ => None,
+        }
+    }
+
+    /// Returns the last part of the path of the program that runs the guest.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Self::Allod => "allod-vmm",
+            Self::Qemu => "qemu-system-x86_64",
+        }
+    }
+}
+
+impl Subject {
+    /// Returns the command that starts the machine.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = match self.vmm {
+            Vmm::Allod => self.allod(),
+            Vmm::Qemu => self.qemu(),
+        };
+        let (dash, cmdline) = match self.vmm {
+            Vmm::Allod => ("--", "cmdline"),
+            Vmm::Qemu => ("-", "append"),
+        };
+        words.extend([format!("{dash}kernel"), self.guest.kernel.display().to_string()]);
+        if let Some(initrd) = &self.guest.initrd {
+            words.extend([format!("{dash}initrd"), initrd.display().to_string()]);
+        }
+        words.extend([format!("{dash}{cmdline}"), self.guest.command_line.clone()]);
+        words
+    }
+
+    fn allod(&self) -> Vec<String> {
+        let program = self.folder.join("allod");
+        let memory = self.shape.memory_mib;
+        let mut line = format!("{} run --no-reboot --no-rng --cpus 1 --memory {memory}M", program.display());
+        if self.shape.reserved_pages {
+            line.push_str(" --pages 2M");
+        }
+        if self.guest.host_disk {
+            line.push_str(&format!(" --disk {HOST_DISK},ro"));
+        }
+        line.extend(self.shape.functions.iter().map(|function| format!(" --device {function}")));
+        split(&line)
+    }
+
+    fn qemu(&self) -> Vec<String> {
+        let memory = self.shape.memory_mib;
+        let mut line = format!(
+            "qemu-system-x86_64 -M q35 -accel kvm -cpu host -smp 1 -m {memory} -nodefaults -display none -vga none \
+             -monitor none -serial stdio -no-reboot"
+        );
+        if self.shape.reserved_pages {
+            line.push_str(&format!(
+                " -object memory-backend-memfd,id=ram,size={memory}M,hugetlb=on,hugetlbsize=2M,prealloc=on \
+                 -machine memory-backend=ram"
+            ));
+        }
+        if self.guest.host_disk {
+            line.push_str(&format!(" -drive if=virtio,format=raw,readonly=on,file={HOST_DISK}"));
+        }
+        line.extend(self.shape.functions.iter().map(|function| format!(" -device vfio-pci,host={function}")));
+        split(&line)
+    }
+}
+
+fn split(line: &str) -> Vec<String> {
+    line.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shape_is_read_from_its_words() {
+        let words = |text: &str| split(text);
+        let shape =
+            Shape::parse(&words("--memory 2048 --reserved-pages --function 01:00.0 --function 02:00.0"));
+        let functions = vec!["01:00.0".to_owned(), "02:00.0".to_owned()];
+        assert_eq!(shape.unwrap(), Shape { memory_mib: 2048, reserved_pages: true, functions });
+        assert_eq!(Shape::parse(&[]).unwrap(), Shape::default());
+        for wrong in ["--memory", "--memory much", "--function", "--colour red"] {
+            Shape::parse(&words(wrong)).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn both_command_lines_hold_the_whole_shape() {
+        let shape = Shape { memory_mib: 2048, reserved_pages: true, functions: vec!["01:00.0".into()] };
+        let guest = Guest { kernel: "/k".into(), initrd: None, command_line: "a b".into(), host_disk: true };
+        for (vmm, expected) in [
+            (
+                Vmm::Allod,
+                ["--memory 2048M", "--pages 2M", "--disk /dev/vda,ro", "--device 01:00.0", "--cmdline a b"],
+            ),
+            (Vmm::Qemu, ["-m 2048", "hugetlb=on", "file=/dev/vda", "vfio-pci,host=01:00.0", "-append a b"]),
+        ] {
+            let subject =
+                Subject { vmm, guest: guest.clone(), shape: shape.clone(), folder: PathBuf::from("/p") };
+            let line = subject.words().join(" ");
+            assert!(expected.iter().all(|part| line.contains(part)), "{line}");
+        }
+    }
+}
