@@ -1,8 +1,9 @@
 //! File descriptors that a process was started with, taken over by number.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 /// An inherited fd could not be taken over.
@@ -29,7 +30,7 @@ pub fn take(number: RawFd) -> Result<OwnedFd, InheritError> {
         return Err(InheritError::Twice(number));
     }
     // SAFETY: borrowed for one call that only sets a flag; a number that is no fd makes it fail.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| InheritError::Missing(number))?;
     taken.push(number);
     // SAFETY: the fd is open, it came with the process, and the list above makes this its only owner.

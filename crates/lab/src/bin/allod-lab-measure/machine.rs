@@ -28,6 +28,7 @@ pub(crate) struct Run {
     terminal: OwnedFd,
     console: Vec<u8>,
     first_byte: Option<Duration>,
+    latest_byte: Duration,
     tracer: Tracer,
     process: Option<OwnedFd>,
 }
@@ -47,7 +48,7 @@ impl Run {
             .and_then(|(input, output)| Ok((input, output, File::create(WORDS)?)))
             .and_then(|(input, output, words)| command.stdin(input).stdout(output).stderr(words).spawn())
             .map_err(what)?;
-        Ok(Self { starter, terminal, console: Vec::new(), first_byte: None, tracer, process: None })
+        Ok(Self { starter, terminal, console: Vec::new(), first_byte: None, latest_byte: Duration::ZERO, tracer, process: None })
     }
 
     /// Returns the tracer that waits for this run's VMM.
@@ -76,7 +77,8 @@ impl Run {
     /// Waits until the console shows `awaited` and says when.
     pub(crate) fn await_text(&mut self, awaited: &'static str, limit: Duration) -> Result<Duration, Failure> {
         let deadline = now() + limit;
-        loop {
+        // It may have come together with what was awaited before.
+        while !self.shows(awaited) {
             let left = deadline.checked_sub(now()).ok_or_else(|| self.stalled(awaited, limit))?;
             let mut polled = [PollFd::new(&self.terminal, PollFlags::IN)];
             wait_for(&mut polled, left)?;
@@ -88,10 +90,13 @@ impl Run {
                 return Err(Failure::Ended { awaited, console: self.tail() });
             }
             self.first_byte.get_or_insert(at);
-            if self.console.windows(awaited.len()).any(|part| part == awaited.as_bytes()) {
-                return Ok(at);
-            }
+            self.latest_byte = at;
         }
+        Ok(self.latest_byte)
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        self.console.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
     /// Waits until the VMM's process is gone and says when. The console is emptied meanwhile.
