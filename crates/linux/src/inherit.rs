@@ -17,24 +17,61 @@ pub enum InheritError {
     Twice(RawFd),
 }
 
+/// What the process was started with, asked once for all numbers below [`LOW`].
+struct Inherited {
+    open: [bool; LOW],
+    taken: Vec<RawFd>,
+}
+
+/// Whoever starts a process hands over the lowest numbers; higher ones are asked for one by one.
+const LOW: usize = 64;
+
 // Each number is given out once, so that no fd has two owners.
-static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+static INHERITED: Mutex<Option<Inherited>> = Mutex::new(None);
 
 /// Takes over fd `number`; children will not inherit it. To be called before the process opens anything itself.
 pub fn take(number: RawFd) -> Result<OwnedFd, InheritError> {
-    if number < 0 {
-        return Err(InheritError::Missing(number));
-    }
-    let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if taken.contains(&number) {
+    let mut inherited = INHERITED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let inherited = inherited.get_or_insert_with(Inherited::look);
+    if inherited.taken.contains(&number) {
         return Err(InheritError::Twice(number));
     }
-    // SAFETY: borrowed for one call that only sets a flag; a number that is no fd makes it fail.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| InheritError::Missing(number))?;
-    taken.push(number);
+    let known = usize::try_from(number).ok().and_then(|index| inherited.open.get(index));
+    let is_open = number >= 0 && known.copied().unwrap_or_else(|| keep_from_children(number));
+    if !is_open {
+        return Err(InheritError::Missing(number));
+    }
+    inherited.taken.push(number);
     // SAFETY: the fd is open, it came with the process, and the list above makes this its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+impl Inherited {
+    /// Asks which low numbers are open, with one call instead of one for each, and keeps those from children.
+    fn look() -> Self {
+        let mut open = [false; LOW];
+        // SAFETY: borrowed for one call that waits for nothing and tells which numbers are no fds.
+        let low = (0..LOW as RawFd).map(|number| unsafe { BorrowedFd::borrow_raw(number) });
+        let mut polled: Vec<_> = low.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty())).collect();
+        let told = poll(&mut polled, Some(&Timespec::default())).is_ok();
+        // SAFETY: sets a flag on every fd of the process behind the standard three; closes none.
+        let kept = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) } == 0;
+        for ((number, polled), open) in (0..).zip(&polled).zip(&mut open) {
+            *open = match told && kept {
+                true => !polled.revents().contains(PollFlags::NVAL),
+                // Kernels before 5.11 cannot do that at once.
+                false => keep_from_children(number),
+            };
+        }
+        Self { open, taken: Vec::new() }
+    }
+}
+
+/// Keeps children from inheriting fd `number`; says whether there is one.
+fn keep_from_children(number: RawFd) -> bool {
+    // SAFETY: borrowed for one call that only sets a flag; a number that is no fd makes it fail.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC).is_ok()
 }
 
 #[cfg(test)]

@@ -39,13 +39,8 @@ impl Type1 {
             Ok(other) => return Err(identify(IommuCause::Version(other))),
             Err(errno) => return Err(identify(IommuCause::Errno(errno))),
         }
-        match ioctl::plain(container.as_fd(), Plain::CheckExtension, VFIO_TYPE1v2_IOMMU) {
-            Ok(0) => return Err(IommuError::new(IommuOperation::ChooseType1, IommuCause::NotOffered)),
-            Ok(_) => {}
-            Err(errno) => return Err(identify(IommuCause::Errno(errno))),
-        }
         let space = Self { container };
-        let states = groups.iter().map(Group::status).collect::<Result<Vec<_>, _>>()?;
+        let states: Vec<_> = groups.iter().map(Group::taken_over).collect();
         // A container that nobody has set up knows no limits; one that holds a group may be set up.
         let maybe = states.is_empty() || states.iter().any(|status| status.in_container);
         let mut chosen = maybe && space.limits().is_ok();
@@ -56,7 +51,7 @@ impl Type1 {
             // The kind of IOMMU can only be chosen once the first group is there, and only once.
             if !chosen {
                 ioctl::plain(space.container.as_fd(), Plain::SetIommu, VFIO_TYPE1v2_IOMMU)
-                    .map_err(|errno| IommuError::new(IommuOperation::ChooseType1, errno))?;
+                    .map_err(|errno| space.why_not_chosen(errno))?;
                 chosen = true;
             }
         }
@@ -66,6 +61,13 @@ impl Type1 {
     /// Adds a group; everything mapped is mapped for it too.
     pub fn add_group(&self, group: &Group) -> Result<(), IommuError> {
         self.put_in(group, group.status()?)
+    }
+
+    /// Why type1 v2 could not be chosen: the kernel's errno is the same for one it does not have and for others.
+    fn why_not_chosen(&self, errno: Errno) -> IommuError {
+        let offered = ioctl::plain(self.container.as_fd(), Plain::CheckExtension, VFIO_TYPE1v2_IOMMU);
+        let cause = if offered == Ok(0) { IommuCause::NotOffered } else { IommuCause::Errno(errno) };
+        IommuError::new(IommuOperation::ChooseType1, cause)
     }
 
     fn put_in(&self, group: &Group, status: GroupStatus) -> Result<(), IommuError> {

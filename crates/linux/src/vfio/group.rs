@@ -19,6 +19,7 @@ use crate::iommu::{IommuError, IommuOperation};
 pub struct Group {
     id: u32,
     file: OwnedFd,
+    taken_over: GroupStatus,
 }
 
 /// The state of a group.
@@ -33,9 +34,13 @@ pub struct GroupStatus {
 impl Group {
     /// Takes the open file of group `id`, own or inherited; anything else is refused.
     pub fn from_fd(id: u32, file: OwnedFd) -> Result<Self, IommuError> {
-        let group = Self { id, file };
-        group.status()?;
-        Ok(group)
+        let taken_over = status(id, file.as_fd())?;
+        Ok(Self { id, file, taken_over })
+    }
+
+    /// The state in which it was taken over.
+    pub(crate) fn taken_over(&self) -> GroupStatus {
+        self.taken_over
     }
 
     /// The number of the group.
@@ -45,14 +50,7 @@ impl Group {
 
     /// Asks for the state.
     pub fn status(&self) -> Result<GroupStatus, IommuError> {
-        let mut block = [0; size_of::<vfio_group_status>()];
-        ioctl::block(self.file.as_fd(), Block::GroupStatus, &mut block)
-            .map_err(|errno| IommuError::new(IommuOperation::GroupStatus { group: self.id }, errno))?;
-        let flags = ioctl::u32_at(&block, offset_of!(vfio_group_status, flags)).unwrap_or(0);
-        Ok(GroupStatus {
-            viable: flags & VFIO_GROUP_FLAGS_VIABLE != 0,
-            in_container: flags & VFIO_GROUP_FLAGS_CONTAINER_SET != 0,
-        })
+        status(self.id, self.file.as_fd())
     }
 
     /// Opens a function of the group, which must lie in a container.
@@ -67,6 +65,17 @@ impl Group {
             ioctl::get_device_fd(self.file.as_fd(), &name).map_err(|errno| fail(Cause::Errno(errno)))?;
         KernelDevice::from_fd(file)
     }
+}
+
+fn status(group: u32, file: BorrowedFd<'_>) -> Result<GroupStatus, IommuError> {
+    let mut block = [0; size_of::<vfio_group_status>()];
+    ioctl::block(file, Block::GroupStatus, &mut block)
+        .map_err(|errno| IommuError::new(IommuOperation::GroupStatus { group }, errno))?;
+    let flags = ioctl::u32_at(&block, offset_of!(vfio_group_status, flags)).unwrap_or(0);
+    Ok(GroupStatus {
+        viable: flags & VFIO_GROUP_FLAGS_VIABLE != 0,
+        in_container: flags & VFIO_GROUP_FLAGS_CONTAINER_SET != 0,
+    })
 }
 
 impl AsFd for Group {

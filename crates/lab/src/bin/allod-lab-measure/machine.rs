@@ -48,7 +48,15 @@ impl Run {
             .and_then(|(input, output)| Ok((input, output, File::create(WORDS)?)))
             .and_then(|(input, output, words)| command.stdin(input).stdout(output).stderr(words).spawn())
             .map_err(what)?;
-        Ok(Self { starter, terminal, console: Vec::new(), first_byte: None, latest_byte: Duration::ZERO, tracer, process: None })
+        Ok(Self {
+            starter,
+            terminal,
+            console: Vec::new(),
+            first_byte: None,
+            latest_byte: Duration::ZERO,
+            tracer,
+            process: None,
+        })
     }
 
     /// Returns the tracer that waits for this run's VMM.
