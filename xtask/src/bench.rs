@@ -2,8 +2,10 @@
 //!
 //! Never part of `test`: a figure is no test. One benchmark per file below; `main` calls this.
 
+mod assigned;
 mod boot;
 mod figures;
+mod programs;
 mod session;
 mod table;
 
@@ -23,11 +25,14 @@ pub(crate) struct Options {
 enum Benchmark {
     /// Start a machine without devices: time, exits, memory and system calls, beside QEMU's in the same run.
     Boot(boot::Options),
+    /// Start a machine with a function of the host assigned: time, resets, exits, system calls, beside QEMU's.
+    Assigned(assigned::Options),
 }
 
 /// Runs a benchmark as phases of `report`.
 pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
     match &options.benchmark {
         Benchmark::Boot(options) => boot::run(options, workspace, report),
+        Benchmark::Assigned(options) => assigned::run(options, workspace, report),
     }
 }

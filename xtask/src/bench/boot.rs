@@ -5,27 +5,43 @@
 //! lab's `allod-lab-measure`.
 
 use super::figures::{Figures, Vmm};
+use super::programs;
 use super::session::{Measurement, Session};
-use super::table;
-use crate::process::{cargo, run as run_command};
+use super::table::{self, Row, row};
 use crate::report::{Findings, Report, Tally};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// What is measured inside the host.
-const PROGRAMS: [&str; 3] = ["allod", "allod-vmm", "allod-lab-measure"];
-/// Room for them, with some to spare.
-const IMAGE_SIZE: &str = "32M";
-
-const START: Measurement = Measurement { what: "start", guest: "micro-elf" };
-const BOOT: Measurement = Measurement { what: "boot", guest: "debian-elf" };
+const START: Measurement = Measurement::plain("start", "micro-elf");
+const BOOT: Measurement = Measurement::plain("boot", "debian-elf");
 /// Counts repeat within a percent: one before the timed rounds, where it warms the boot up, and one behind them.
-const EXITS: Measurement = Measurement { what: "exits", guest: "debian-elf" };
-const SYSCALLS: Measurement = Measurement { what: "syscalls", guest: "micro-elf" };
+const EXITS: Measurement = Measurement::plain("exits", "debian-elf");
+const SYSCALLS: Measurement = Measurement::plain("syscalls", "micro-elf");
+
+const ROWS: [Row; 15] = [
+    row("exec to first guest instruction, ms", "start.entry_ms", 1, "kvmtool 10.0, CH 13.7").at_most(6.0),
+    row("exec to first serial byte, ms", "start.byte_ms", 1, "kvmtool 10.0, CH 13.7"),
+    row("Debian kernel to user space, ms", "boot.user_space_ms", 0, "CH 1149").at_most(1120.0),
+    row("  the same, goal moved with QEMU, ms", "boot.user_space_ms", 0, "CH 1149, QEMU 1519")
+        .at_most(1120.0)
+        .scaled_from(1519.1),
+    row("  of it before the guest ran, ms", "boot.entry_ms", 1, "CH 46.7"),
+    row("  of it in the guest, ms", "boot.guest_ms", 0, "CH 1103"),
+    row("exec to the end of that boot, ms", "boot.gone_ms", 0, "CH 1205"),
+    row("exits to user space in that boot", "exits.user_exits", 0, "CH 1584").at_most(900.0),
+    row("all exits in that boot", "exits.exits", 0, "CH 3591"),
+    row("own private dirty memory, KiB", "start.private_dirty_kib", 0, "kvmtool 224, CH 740").at_most(819.2),
+    row("own PSS, KiB", "start.pss_kib", 0, "kvmtool 1379, CH 5883").at_most(2048.0),
+    row("page tables, KiB", "start.page_tables_kib", 0, ""),
+    row("threads", "start.threads", 0, "CH 6, kvmtool 7"),
+    row("kill to process gone, ms", "start.kill_ms", 1, ""),
+    row("system calls before the first KVM_RUN", "syscalls.syscalls", 0, "kvmtool 258, CH 465")
+        .at_most(150.0),
+];
 
 /// How to measure.
 #[derive(Args)]
@@ -43,14 +59,14 @@ pub(crate) struct Options {
 
 /// Measures as phases of `report` and prints the table.
 pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
-    let built = options.no_build || report.phase("release build", build);
+    let built = options.no_build || report.phase("release build", programs::build);
     if !built {
         return Ok(());
     }
     report.phase("bench boot", || {
         let share = workspace.target.join("bench");
-        pack_programs(&workspace.target.join("release"), &share)?;
-        let mut session = Session::new(&share, START)?;
+        programs::pack(&workspace.target.join("release"), &share)?;
+        let mut session = Session::new(&share, "plain", "true", START)?;
         let conditions = session.conditions()?;
         let mut figures = Figures::default();
         measure(options.reps, &mut session, &mut figures)?;
@@ -61,35 +77,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
             let json = serde_json::to_string_pretty(&json)?;
             fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
         }
-        let (passed, problems) = table::verdicts(&figures);
+        let (passed, problems) = table::verdicts(&ROWS, &figures);
         let tests = Some(Tally { passed, failed: problems.len(), skipped: 0 });
         Ok(Findings { tests, problems, skips: Vec::new() })
     });
     Ok(())
-}
-
-fn build() -> Result<Findings> {
-    // The lab takes its first process from beside this very program, which is no release binary.
-    run_command(&mut cargo(&["build", "-p", "lab", "--bin", "allod-lab-init"]))?;
-    run_command(&mut cargo(&["build", "--release", "-p", "cli", "-p", "vmm", "-p", "lab"]))?;
-    Ok(Findings::default())
-}
-
-/// Makes an image of a small file system with the programs in it: on tmpfs every page of a program would count as
-/// dirty, and on the share none would stay in memory.
-fn pack_programs(release: &Path, share: &Path) -> Result<()> {
-    let folder = share.join("programs");
-    let image = share.join("programs.img");
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    for program in PROGRAMS {
-        let source = release.join(program);
-        fs::copy(&source, folder.join(program)).with_context(|| format!("copy {}", source.display()))?;
-    }
-    if image.exists() {
-        fs::remove_file(&image).with_context(|| format!("remove {}", image.display()))?;
-    }
-    let mut command = lab::tool::command("mke2fs");
-    run_command(command.args(["-q", "-t", "ext4", "-d"]).arg(&folder).arg(&image).arg(IMAGE_SIZE))
 }
 
 fn measure(reps: u32, session: &mut Session, figures: &mut Figures) -> Result<()> {
@@ -97,7 +89,7 @@ fn measure(reps: u32, session: &mut Session, figures: &mut Figures) -> Result<()
     let timed = (0..reps).flat_map(|_| [START, BOOT]);
     for measurement in counts.into_iter().chain(timed).chain(counts) {
         for vmm in Vmm::ALL {
-            figures.add(vmm, measurement.what, session.measure(vmm, measurement)?);
+            figures.add(vmm, measurement.name, session.measure(vmm, measurement)?);
         }
     }
     Ok(())
@@ -107,7 +99,7 @@ fn text(figures: &Figures, conditions: &[(&'static str, String)], reps: u32, sta
     let mut text = format!(
         "\n1 vCPU, 512 MiB, no device; median [min-max] of {reps}; 1 ms = a million instructions of VMM, host kernel \
          and guest\n\n{}\n",
-        table::text(figures)
+        table::text(&ROWS, figures)
     );
     for (name, value) in conditions.iter().map(|(name, value)| (*name, value.as_str())).chain(METHOD) {
         text.push_str(&format!("{name}: {value}\n"));
@@ -136,6 +128,6 @@ fn json(figures: &Figures, conditions: &[(&'static str, String)], reps: u32, sta
         .collect();
     json!({
         "conditions": conditions, "repetitions": reps, "stalls": stalls,
-        "rows": table::json(figures), "facts": figures.facts(),
+        "rows": table::json(&ROWS, figures), "facts": figures.facts(),
     })
 }

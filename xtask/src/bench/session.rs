@@ -29,33 +29,57 @@ const CONDITIONS: [(&str, &str); 4] = [
 /// A measurement: what the measuring program is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measurement {
-    /// Its name to the measuring program, and in the table.
+    /// Its name in the table.
+    pub(crate) name: &'static str,
+    /// Its name to the measuring program.
     pub(crate) what: &'static str,
     /// The guest it is made with.
     pub(crate) guest: &'static str,
+    /// What the machine has besides the usual: words for the measuring program, read by the host's shell.
+    pub(crate) shape: &'static str,
+}
+
+impl Measurement {
+    /// A measurement of a machine without anything unusual, named as the measuring program calls it.
+    pub(crate) const fn plain(what: &'static str, guest: &'static str) -> Measurement {
+        Measurement { name: what, what, guest, shape: "" }
+    }
+
+    fn command(self, vmm: Vmm) -> String {
+        let Measurement { what, guest, shape, .. } = self;
+        format!("/run/programs/allod-lab-measure {what} {} {guest} /run/programs {shape}", vmm.name())
+    }
 }
 
 /// A host to measure in.
 pub(crate) struct Session {
     lab: Lab,
     host: Option<Host>,
-    /// What is done once after each start of the host, its figures thrown away.
+    /// What is done once after each start of the host to make it ready for this benchmark.
+    ready: &'static str,
+    /// What is measured once after that, its figures thrown away.
     warm_up: Measurement,
     /// Repetitions that stalled.
     pub(crate) stalls: u32,
 }
 
 impl Session {
-    /// Prepares a session; `share` holds the image of the programs.
-    pub(crate) fn new(share: &Path, warm_up: Measurement) -> Result<Session> {
-        let lab = Lab::new(Profile::named("plain")?).share(share).measuring();
-        Ok(Session { lab, host: None, warm_up, stalls: 0 })
+    /// Prepares a session in a host of `profile`, made `ready` by a shell command; `share` holds the image of the
+    /// programs.
+    pub(crate) fn new(
+        share: &Path,
+        profile: &str,
+        ready: &'static str,
+        warm_up: Measurement,
+    ) -> Result<Session> {
+        let lab = Lab::new(Profile::named(profile)?).share(share).measuring();
+        Ok(Session { lab, host: None, ready, warm_up, stalls: 0 })
     }
 
     /// Makes one measurement, again when it stalls.
     pub(crate) fn measure(&mut self, vmm: Vmm, measurement: Measurement) -> Result<Sample> {
-        let Measurement { what, guest } = measurement;
-        let command = format!("/run/programs/allod-lab-measure {what} {} {guest} /run/programs", vmm.name());
+        let what = measurement.name;
+        let command = measurement.command(vmm);
         for _ in 0..STALL_LIMIT {
             if let Some(output) = self.run(&command)? {
                 let sample = Sample::parse(&output.stdout)?;
@@ -99,11 +123,8 @@ impl Session {
             Err(failure) if failure.is_hang() => return Ok(false),
             Err(failure) => return Err(failure.into()),
         };
-        let Measurement { what, guest } = self.warm_up;
-        let warm_ups = Vmm::ALL.map(|vmm| {
-            format!("/run/programs/allod-lab-measure {what} {} {guest} /run/programs", vmm.name())
-        });
-        for command in [PREPARE.to_owned()].iter().chain(&warm_ups) {
+        let warm_ups = Vmm::ALL.map(|vmm| self.warm_up.command(vmm));
+        for command in [PREPARE.to_owned(), self.ready.to_owned()].iter().chain(&warm_ups) {
             if judge(host.run_within(command, MEASUREMENT_LIMIT), command)?.is_none() {
                 return Ok(false);
             }
