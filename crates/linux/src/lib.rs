@@ -8,6 +8,7 @@ pub mod heap;
 pub mod inherit;
 pub mod iommu;
 pub mod kvm;
+pub mod link;
 pub mod memory;
 pub mod random;
 pub mod sandbox;
