@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use linux::link::{self, LinkError, PortSetting, VirtualPort};
 use linux::sysfs::{DirectoryTree, Tree, TreeError};
 use spec::ledger::ProcessMark;
 
@@ -22,6 +23,24 @@ pub trait System {
 
     /// Seconds since 1970, for notes.
     fn now(&self) -> u64;
+
+    /// What the virtual functions of a network interface, by its number, may do on the network.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn virtual_ports(&self, interface: u32) -> Result<Vec<VirtualPort>, LinkError> {
+        link::virtual_ports(interface)
+    }
+
+    /// Changes that for the virtual function `index`.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    fn set_virtual_port(&self, interface: u32, index: u32, setting: PortSetting) -> Result<(), LinkError> {
+        link::set_virtual_port(interface, index, setting)
+    }
 
     /// Lets some time pass while the kernel finishes something.
     fn pause(&self, time: Duration);

@@ -1,7 +1,7 @@
 //! A change in words, for progress, errors and listings.
 
 use spec::PciAddress;
-use spec::ledger::{Attribute, BusDevice, Change};
+use spec::ledger::{Attribute, BusDevice, Change, PortSettings};
 
 use super::place;
 
@@ -17,6 +17,9 @@ pub fn making(change: &Change) -> String {
             format!("raise the huge pages of {page_size}{} from {from} to {to}", on(*node))
         }
         Change::CreateVirtualFunctions { of, count } => format!("make {count} virtual functions of {of}"),
+        Change::ConfigureVirtualFunction { of, index, to, .. } => {
+            format!("give virtual function {index} of {of} {}", port(to))
+        }
     }
 }
 
@@ -35,6 +38,9 @@ pub fn undoing(change: &Change) -> String {
             format!("give {} huge pages of {page_size}{} back", to - from.min(to), on(*node))
         }
         Change::CreateVirtualFunctions { of, .. } => format!("remove the virtual functions of {of}"),
+        Change::ConfigureVirtualFunction { of, index, from, .. } => {
+            format!("give virtual function {index} of {of} {} again", port(from))
+        }
     }
 }
 
@@ -43,7 +49,7 @@ pub(super) fn function(change: &Change) -> Option<PciAddress> {
     match change {
         Change::Unbind { device: BusDevice::Pci { address }, .. } => Some(*address),
         Change::Override { function, .. } | Change::Bind { function, .. } => Some(*function),
-        Change::CreateVirtualFunctions { of, .. } => Some(*of),
+        Change::CreateVirtualFunctions { of, .. } | Change::ConfigureVirtualFunction { of, .. } => Some(*of),
         Change::Set { attribute, .. } => match attribute {
             Attribute::PowerControl { function }
             | Attribute::D3coldAllowed { function }
@@ -63,6 +69,15 @@ fn named(attribute: &Attribute) -> String {
         Attribute::DriversAutoprobe { function } => format!("sriov_drivers_autoprobe of {function}"),
         Attribute::ConsoleBound { name } => format!("the console `{name}`"),
     }
+}
+
+fn port(settings: &PortSettings) -> String {
+    let vlan = match settings.vlan {
+        None => String::new(),
+        Some(0) => " without a VLAN".to_owned(),
+        Some(vlan) => format!(" in VLAN {vlan}"),
+    };
+    settings.mac.map_or_else(|| format!("no address{vlan}"), |mac| format!("the address {mac}{vlan}"))
 }
 
 fn on(node: Option<u32>) -> String {

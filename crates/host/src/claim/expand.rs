@@ -4,10 +4,12 @@
 
 use linux::sysfs::{Tree, TreeError};
 use spec::PciAddress;
-use spec::ledger::{Attribute, BusDevice, Change};
+use spec::ledger::{Attribute, BusDevice, Change, PortSettings};
 use spec::plan::StepAction;
 
 use super::place::{self, ASSIGNMENT_DRIVER};
+use super::port;
+use crate::system::System;
 
 /// The drivers that firmware's framebuffer can be at (`drivers/video/fbdev`, `drivers/gpu/drm/sysfb`).
 const GENERIC_FRAMEBUFFERS: [&str; 4] =
@@ -18,15 +20,16 @@ const GENERIC_FRAMEBUFFERS: [&str; 4] =
 /// # Errors
 ///
 /// Why the host is not as the plan has it, in words.
-pub(super) fn expand(tree: &dyn Tree, action: &StepAction) -> Result<Vec<Change>, String> {
+pub(super) fn expand(system: &dyn System, action: &StepAction) -> Result<Vec<Change>, String> {
+    let tree = system.tree();
     match action {
         StepAction::ReserveHugepages { node, page_size, from, to } => {
             let (node, page_size, from, to) = (*node, *page_size, *from, *to);
             Ok(vec![Change::ReserveHugepages { node, page_size, from, to }])
         }
         StepAction::CreateVirtualFunctions { of, count } => create(tree, *of, *count),
-        StepAction::ConfigureVirtualFunction { of, index, .. } => {
-            Err(format!("virtual function {index} of {of} cannot be given an address or a VLAN yet"))
+        StepAction::ConfigureVirtualFunction { of, index, mac, vlan } => {
+            port::changes(system, (*of, *index), PortSettings { mac: *mac, vlan: *vlan })
         }
         StepAction::HandOverConsole { function } => Ok(console(tree, *function)),
         StepAction::KeepPowered { function, .. } => powered(tree, *function),

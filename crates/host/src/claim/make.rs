@@ -5,7 +5,7 @@
 use linux::sysfs::Tree;
 use spec::ledger::{BusDevice, Change};
 
-use super::place;
+use super::{place, port};
 use crate::system::System;
 
 /// Why a change was not made, or not wholly.
@@ -45,6 +45,9 @@ pub(super) fn make(system: &dyn System, change: &Change) -> Result<(), NotMade> 
         }
         Change::CreateVirtualFunctions { of, count } => {
             write(tree, &format!("{}/sriov_numvfs", place::function(*of)), &count.to_string())
+        }
+        Change::ConfigureVirtualFunction { of, index, to, .. } => {
+            port::set(system, (*of, *index), to).map_err(NotMade::Perhaps)
         }
     }
 }

@@ -7,6 +7,7 @@ mod describe;
 mod expand;
 mod make;
 pub(crate) mod place;
+mod port;
 mod request;
 mod undo;
 mod unwind;
@@ -379,7 +380,7 @@ impl Taking<'_> {
         }
         for action in steps {
             let refused = |why| Failure::Step { what: format!("go on with {}", request::words(action)), why };
-            for change in expand::expand(self.system.tree(), action).map_err(refused)? {
+            for change in expand::expand(self.system, action).map_err(refused)? {
                 self.one(change)?;
             }
             for change in expand::afterwards(self.system.tree(), action).map_err(refused)? {

@@ -9,7 +9,7 @@ use linux::sysfs::Tree;
 use spec::PciAddress;
 use spec::ledger::{Attribute, BusDevice, Change};
 
-use super::place;
+use super::{place, port};
 use crate::system::System;
 
 /// How long a process that is ending may take to let a device go.
@@ -57,6 +57,9 @@ pub(super) fn undo(system: &dyn System, change: &Change, reset: bool) -> Result<
                     Ok(Some(format!("{now} virtual functions are there and not {count}: left as they are")))
                 }
             }
+        }
+        Change::ConfigureVirtualFunction { of, index, from, to } => {
+            port::set_back(system, (*of, *index), from, to)
         }
     }
 }

@@ -5,6 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::seat_file::MacAddress;
 use crate::{Bytes, PciAddress};
 
 /// One change of the host.
@@ -71,6 +72,28 @@ pub enum Change {
         /// How many.
         count: u16,
     },
+    /// Sets what a virtual function may do on the network.
+    ConfigureVirtualFunction {
+        /// The physical function.
+        of: PciAddress,
+        /// The index.
+        index: u16,
+        /// The settings before, as far as they are changed.
+        from: PortSettings,
+        /// The settings after.
+        to: PortSettings,
+    },
+}
+
+/// What a virtual function may do on the network; what is not said is not changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PortSettings {
+    /// The MAC address. Before a change, none means that there was none.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
+    /// The VLAN; 0 for none.
+    #[serde(default)]
+    pub vlan: Option<u16>,
 }
 
 /// A device that a driver can be bound to.

@@ -8,7 +8,7 @@ mod change;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use change::{Attribute, BusDevice, Change};
+pub use change::{Attribute, BusDevice, Change, PortSettings};
 
 use crate::CpuSet;
 use crate::plan::{ClaimKind, ClaimedFunction};

@@ -38,6 +38,15 @@ impl MacAddress {
         Self([bytes[2] & 0xfc | 0x02, bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
     }
 
+    /// Makes the address of one card from its octets; `None` for that of a group or of nobody.
+    pub const fn unicast(octets: [u8; 6]) -> Option<Self> {
+        match octets {
+            [0, 0, 0, 0, 0, 0] => None,
+            [first, ..] if first & 1 != 0 => None,
+            octets => Some(Self(octets)),
+        }
+    }
+
     /// The six octets, in the order in which they are written.
     pub const fn octets(self) -> [u8; 6] {
         self.0
@@ -56,10 +65,7 @@ impl FromStr for MacAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let octets = parse(text).ok_or_else(|| ParseMacAddressError::Form { text: text.to_owned() })?;
-        if octets[0] & 1 != 0 || octets == [0; 6] {
-            return Err(ParseMacAddressError::NotUnicast { text: text.to_owned() });
-        }
-        Ok(Self(octets))
+        Self::unicast(octets).ok_or_else(|| ParseMacAddressError::NotUnicast { text: text.to_owned() })
     }
 }
 
