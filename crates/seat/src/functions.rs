@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use linux::sysfs::Tree;
+use linux::vfio::Group;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
@@ -243,8 +244,7 @@ fn find_one(tree: &dyn Tree, address: PciAddress, reasons: &mut Vec<Reason>) -> 
         reasons.push(Reason::Missing(address));
         return None;
     }
-    let class = tree.text(&format!("{device}/class")).unwrap_or_default();
-    if class.starts_with("0x06") {
+    if is_bridge(tree, address) {
         reasons.push(Reason::Bridge(address));
         return None;
     }
@@ -258,8 +258,9 @@ fn find_one(tree: &dyn Tree, address: PciAddress, reasons: &mut Vec<Reason>) -> 
         reasons.push(Reason::NotBound { address, driver });
         return None;
     }
+    // Whether a bridge's driver stands in the way is for the kernel to say, when the group's file is open.
     let members = foreign_members(tree, group);
-    if !members.is_empty() {
+    if members.iter().any(|(member, _)| !is_bridge(tree, *member)) {
         reasons.push(Reason::NotViable { address, group, members });
         return None;
     }
@@ -313,7 +314,7 @@ impl Found {
             self.functions.iter().map(|function| function.cdev.as_deref()).collect();
         let opened = match cdevs {
             Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
-            _ => open_groups(&self.functions, &mut reasons),
+            _ => open_groups(tree, &self.functions, &mut reasons),
         };
         match opened {
             Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs() }),
@@ -339,14 +340,28 @@ fn open_cdevs(paths: &[&str], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
     Some(OpenFiles::Iommufd { control: control?, devices })
 }
 
-fn open_groups(functions: &[FoundFunction], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
-    let mut ids: Vec<_> = functions.iter().map(|function| function.group).collect();
-    ids.sort_unstable();
-    ids.dedup();
+fn open_groups(tree: &dyn Tree, functions: &[FoundFunction], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
     let container = open(CONTAINER, reasons);
-    let groups =
-        ids.into_iter().filter_map(|id| Some((id, open(&format!("/dev/vfio/{id}"), reasons)?))).collect();
+    let mut groups: Vec<(u32, OwnedFd)> = Vec::new();
+    for found in functions {
+        let group = found.group;
+        if groups.iter().any(|(id, _)| *id == group) {
+            continue;
+        }
+        let Some(file) = open(&format!("/dev/vfio/{group}"), reasons) else { continue };
+        if !is_viable(group, &file) {
+            let members = foreign_members(tree, group);
+            reasons.push(Reason::NotViable { address: found.address, group, members });
+        }
+        groups.push((group, file));
+    }
     Some(OpenFiles::Groups { container: container?, groups })
+}
+
+/// Whether the kernel lets the group be used. One that does not tell is tried: using it will tell.
+fn is_viable(id: u32, file: &OwnedFd) -> bool {
+    let status = file.try_clone().ok().and_then(|file| Group::from_fd(id, file).ok()?.status().ok());
+    status.is_none_or(|status| status.viable)
 }
 
 fn open(path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
@@ -401,6 +416,10 @@ fn driver(tree: &dyn Tree, address: PciAddress) -> Option<String> {
 /// `vfio-pci`, or the variant of it that a vendor has for a device (`mlx5_vfio_pci`).
 fn is_vfio(driver: &str) -> bool {
     driver == "vfio-pci" || driver.ends_with("vfio_pci")
+}
+
+fn is_bridge(tree: &dyn Tree, address: PciAddress) -> bool {
+    tree.text(&format!("{}/class", device(address))).is_ok_and(|class| class.starts_with("0x06"))
 }
 
 fn link_name(tree: &dyn Tree, path: &str) -> Option<String> {
