@@ -43,6 +43,17 @@ pub enum ExamineError {
     /// What it says of itself cannot be shown to a guest.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// A BAR cannot be had.
+    #[error(
+        "its BAR {bar} cannot be mapped; most likely something else on the host uses its addresses (/proc/iomem tells what): for a framebuffer of the firmware, boot the host with `initcall_blacklist=sysfb_init`, else unload the driver"
+    )]
+    Bar {
+        /// The BAR's number.
+        bar: u8,
+        /// What the kernel said.
+        #[source]
+        error: DeviceError,
+    },
 }
 
 impl Hardware {
@@ -67,7 +78,22 @@ impl Hardware {
         let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
         let mapped = Mutex::default();
-        Ok(Self { address, device, bars, view, reset_ways, rom: LazyRom::default(), health, mapped })
+        let hardware =
+            Self { address, device, bars, view, reset_ways, rom: LazyRom::default(), health, mapped };
+        hardware.map_all()?;
+        Ok(hardware)
+    }
+
+    /// Maps every part of the BARs that can be: the kernel reserves a BAR when it is first mapped, and one that it cannot
+    /// have would be noticed by the guest alone.
+    fn map_all(&self) -> Result<(), ExamineError> {
+        for bar in &self.bars {
+            for area in &bar.mappable {
+                let number = bar.bar.index.get();
+                self.map(bar.bar.index, *area).map_err(|error| ExamineError::Bar { bar: number, error })?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the function off the bus and wakes it, as a guest expects it after power-on.

@@ -386,6 +386,23 @@ fn removal_at_any_call_of_the_examination_is_an_error_and_no_more() {
     assert!(testing::examine(&bridge).is_err_and(|error| error.to_string().contains("bridge")));
 }
 
+#[test]
+fn a_bar_that_cannot_be_mapped_is_a_refusal_that_names_it() {
+    let device = Arc::new(FakeDevice::new(card()).unwrap());
+    testing::hardware(&device);
+    let calls = device.calls();
+    let maps: Vec<_> = (0..calls.len()).filter(|at| matches!(calls[*at], Operation::Map { .. })).collect();
+    assert!(!maps.is_empty(), "the BARs are mapped before the guest runs");
+    for at in maps {
+        let Operation::Map { region, .. } = calls[at] else { continue };
+        let device = Arc::new(FakeDevice::new(card()).unwrap());
+        device.fail_after(at, Errno::BUSY);
+        let text = testing::examine(&device).err().unwrap().to_string();
+        assert!(text.contains(&format!("BAR {} cannot be mapped", region.0)), "{text}");
+        assert!(text.contains("/proc/iomem"), "{text}");
+    }
+}
+
 /// What a hostile guest does.
 #[derive(Clone, Debug)]
 enum Deed {
