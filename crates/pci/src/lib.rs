@@ -20,6 +20,7 @@ mod mapping;
 mod msi;
 mod msix;
 pub mod register;
+pub mod rom;
 mod root_port;
 #[cfg(test)]
 mod test_function;

@@ -252,9 +252,8 @@ fn a_host_without_kvm_or_a_user_without_the_right_is_told_the_remedy(host: &Host
     Ok(())
 }
 
-/// The firmware test suite's checks of what ACPI tables say, run where the tables are used.
-const ACPI_TESTS: &str =
-    "apicinstance checksum cstates ebda facs fadt madt mcfg method mtrr osilinux rsdp rsdt syntaxcheck xsdt";
+/// The firmware test suite's checks of what ACPI and SMBIOS tables say, run where the tables are used.
+const ACPI_TESTS: &str = "apicinstance checksum cstates dmicheck ebda facs fadt madt mcfg method mtrr osilinux rsdp rsdt syntaxcheck xsdt";
 
 fn the_firmware_test_suite_finds_no_failure_in_the_tables(host: &Host) -> Result<(), Failure> {
     // The suite with its libraries, as an archive behind the guest's RAM disk; it reads config space through /dev/mem.

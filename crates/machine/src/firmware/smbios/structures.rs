@@ -6,9 +6,10 @@ use super::structure::Structure;
 use crate::layout;
 
 const MAKER: &str = "Allod";
-const PRODUCT: &str = "Allod Q35";
+const PRODUCT: &str = "Desktop Q35";
 /// What the tables call themselves where a machine has no other firmware.
 const BIOS_DATE: &str = "01/01/2026";
+const BIOS_SEGMENT: u16 = 0xf000;
 
 const MIB: u64 = 1 << 20;
 const KIB: u64 = 1 << 10;
@@ -57,10 +58,10 @@ fn bios() -> Structure {
     Structure::new(0, handle::BIOS)
         .string(MAKER)
         .string(env!("CARGO_PKG_VERSION"))
-        // Segment of the BIOS, and its size in units of 64 KiB less one.
-        .word(0xf000)
-        .byte(0)
+        .word(BIOS_SEGMENT)
         .string(BIOS_DATE)
+        // Its size in units of 64 KiB, less one.
+        .byte(0)
         .qword(CHARACTERISTICS)
         .bytes(&EXTENSION)
         // BIOS release, embedded controller's release: not told.

@@ -1,0 +1,221 @@
+//! Machines started by Debian's own SeaBIOS and OVMF: to a kernel on a disk, to the end of what there is to boot, and
+//! with UEFI variables that outlive the machine, however it ends.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
+mod disks;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use disks::{guest_disk, shell_disk};
+use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::{Failure, Host, Output};
+
+fn main() -> ExitCode {
+    run_all(&SCENARIOS)
+}
+
+const SCENARIOS: [Scenario; 6] = [
+    shared(
+        "a_bios_without_a_disk_says_so_on_the_serial_console",
+        a_bios_without_a_disk_says_so_on_the_serial_console,
+    ),
+    shared("debian_starts_from_a_disk_by_bios", debian_starts_from_a_disk_by_bios),
+    shared("debian_starts_from_a_disk_by_uefi", debian_starts_from_a_disk_by_uefi),
+    shared("variables_stay_over_a_restart", variables_stay_over_a_restart),
+    shared(
+        "variables_stay_when_the_machine_is_killed_while_it_writes_others",
+        variables_stay_when_the_machine_is_killed_while_it_writes_others,
+    ),
+    shared("files_that_are_no_firmware_are_refused", files_that_are_no_firmware_are_refused),
+];
+
+const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+    let programs = &["allod", "allod-vmm"];
+    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+}
+
+/// OVMF starts Debian in thirty seconds in the lab; in many times that when the machine under it is busy.
+const LIMIT: Duration = Duration::from_secs(300);
+
+const USER_SPACE: &str = "GUEST user space reached";
+
+/// Runs a shell line in the host.
+fn run(host: &Host, script: &str) -> Result<Output, Failure> {
+    host.run_within(script, LIMIT)
+}
+
+/// Runs a machine with these flags until it ends.
+fn machine(host: &Host, flags: &str) -> Result<(Output, serde_json::Value), Failure> {
+    let output = run(
+        host,
+        &format!(
+            "rm -f /tmp/fw-report; allod run --no-reboot --memory 512M --report /tmp/fw-report {flags} < /dev/null"
+        ),
+    )?;
+    let report = run(host, "cat /tmp/fw-report")?.stdout;
+    Ok((output, serde_json::from_str(&report).unwrap_or_default()))
+}
+
+fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<(), Failure> {
+    // What the firmware says there, it says on its debug port too.
+    let output = run(
+        host,
+        "rm -f /tmp/fw-control; allod run --firmware bios --firmware-log /tmp/fw-log --control /tmp/fw-control < /dev/null | \
+         while read -r line; do echo \"$line\"; case \"$line\" in *'No bootable device'*) \
+         echo '{\"command\":\"quit\"}' | socat -t 60 - UNIX-CONNECT:/tmp/fw-control;; esac; done; cat /tmp/fw-log",
+    )?;
+    for words in
+        ["Running on QEMU (q35)", "fw_cfg DMA interface supported", "using q35 mmconfig at 0xb0000000"]
+    {
+        assert!(output.stdout.contains(words), "no `{words}` in {output:?}");
+    }
+    assert_eq!(output.stdout.matches("No bootable device").count(), 2, "{output:?}");
+    Ok(())
+}
+
+/// What the guest tells of the board: tables by name and sum, and what its kernel complains of.
+const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT MCFG; do \
+                    echo table $t $(wc -c < $t) $(md5sum < $t); done; cat /sys/class/dmi/id/product_serial; \
+                    cat /proc/iomem; ls -d /sys/firmware/efi; dmesg | grep -i bios.bug";
+
+fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
+    let disks = guest_disk(host, LOOK)?;
+    let (output, report) = machine(host, &format!("--name anna --cpus 2 --firmware bios {}", disks.by_bios))?;
+    agrees_with_a_start_without_firmware(host, &output, disks.by_bios)?;
+    assert!(output.stdout.contains("b0000000-bfffffff : PCI ECAM"), "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok(())
+}
+
+fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
+    let disks = guest_disk(host, LOOK)?;
+    let (output, report) = machine(host, &format!("--name anna --cpus 2 --firmware uefi {}", disks.by_uefi))?;
+    agrees_with_a_start_without_firmware(host, &output, disks.by_uefi)?;
+    assert!(output.stdout.contains("e0000000-efffffff : PCI ECAM"), "{output:?}");
+    assert!(output.stdout.contains("/sys/firmware/efi\r"), "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok(())
+}
+
+/// The guest found the processors and tables that the same machine has when it starts without firmware.
+fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &str) -> Result<(), Failure> {
+    let direct = format!(
+        "--name anna --cpus 2 {disks} --kernel /boot/vmlinux --initrd /boot/guest-initrd \
+         --cmdline 'console=ttyS0 quiet panic=-1 guest_run=\"{LOOK}\"'"
+    );
+    let (direct, _) = machine(host, &direct)?;
+    let table = |output: &Output, name: &str| {
+        let line = output.stdout.lines().find(|line| line.starts_with(&format!("table {name} ")));
+        line.unwrap_or("no such table").trim_end().to_owned()
+    };
+    assert!(output.stdout.contains(USER_SPACE), "{output:?}");
+    // The others name addresses: those of tables, and of windows that firmware chose.
+    assert_eq!(table(output, "APIC"), table(&direct, "APIC"), "{output:?} {direct:?}");
+    let length = |line: &str| line.split(' ').nth(2).map(str::to_owned);
+    for name in ["FACP", "FACS", "DSDT", "MCFG"] {
+        assert_eq!(
+            length(&table(output, name)),
+            length(&table(&direct, name)),
+            "{name}: {output:?} {direct:?}"
+        );
+    }
+    for output in [output, &direct] {
+        assert!(output.stdout.contains("\nanna\r"), "the serial number: {output:?}");
+        assert!(!output.stdout.to_lowercase().contains("bios bug"), "{output:?}");
+    }
+    Ok(())
+}
+
+/// The variable's value as the shell shows it.
+const KEPT: &str = "72 65 76 6F";
+
+const OURS: &str = "-guid 7235c51c-0c80-4cab-87ac-3b084a6304b1";
+
+fn variables_stay_over_a_restart(host: &Host) -> Result<(), Failure> {
+    run(host, "rm -f /tmp/fw-vars")?;
+    let flags = "--firmware uefi --vars /tmp/fw-vars";
+    let set = shell_disk(host, &format!("setvar Kept {OURS} -nv -bs -rt =0x6F766572\r\nreset -s\r\n"))?;
+    let (output, report) = machine(host, &format!("{flags} --disk {set}"))?;
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    let show = shell_disk(host, &format!("setvar Kept {OURS}\r\nreset -s\r\n"))?;
+    let (output, _) = machine(host, &format!("{flags} --disk {show}"))?;
+    assert!(without_escapes(&output.stdout).contains(KEPT), "{output:?}");
+    // Another file has none of it.
+    let (output, _) = machine(host, &format!("--firmware uefi --disk {show}"))?;
+    assert!(!without_escapes(&output.stdout).contains(KEPT), "{output:?}");
+    Ok(())
+}
+
+fn variables_stay_when_the_machine_is_killed_while_it_writes_others(host: &Host) -> Result<(), Failure> {
+    run(host, "rm -f /tmp/fw-vars")?;
+    let flags = "--memory 512M --firmware uefi --vars /tmp/fw-vars";
+    let script = format!(
+        "setvar Kept {OURS} -nv -bs -rt =0x6F766572\r\nfor %a run (1 5000)\r\n\
+         setvar Other {OURS} -nv -bs -rt =0x%a\r\necho round %a\r\nendfor\r\n"
+    );
+    let disk = shell_disk(host, &script)?;
+    for round in [5, 12] {
+        // Killed at a line of its output, which is in the middle of what comes next.
+        let output = run(
+            host,
+            &format!(
+                "allod run {flags} --disk {disk} < /dev/null | while read -r line; do echo \"$line\"; case \"$line\" in \
+                 *'round {round}'*) kill -9 $(pidof allod-vmm);; esac; done"
+            ),
+        )?;
+        assert!(output.stdout.contains(&format!("round {round}")), "{output:?}");
+    }
+    let show = shell_disk(host, &format!("setvar Kept {OURS}\r\nsetvar Other {OURS}\r\nreset -s\r\n"))?;
+    let (output, report) = machine(host, &format!("--firmware uefi --vars /tmp/fw-vars --disk {show}"))?;
+    let text = without_escapes(&output.stdout);
+    assert!(text.contains(KEPT), "{output:?}");
+    // The other one has a whole value, of the last round or of the one before.
+    assert_eq!(text.matches(" Bytes").count(), 2, "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok(())
+}
+
+/// The text without what moves the terminal's cursor.
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = text.split('\x1b');
+    plain.extend(parts.next());
+    for part in parts {
+        plain.extend(
+            part.find(|letter: char| letter.is_ascii_alphabetic()).and_then(|end| part.get(end + 1..)),
+        );
+    }
+    plain
+}
+
+fn files_that_are_no_firmware_are_refused(host: &Host) -> Result<(), Failure> {
+    run(
+        host,
+        "cd /tmp; head -c 4096 /usr/share/OVMF/OVMF_CODE_4M.fd > fw-small; truncate -s 16M fw-large; \
+         head -c 256K /dev/zero > fw-zero; head -c 100000 /usr/share/OVMF/OVMF_VARS_4M.fd > fw-cut; \
+         truncate -s 540672 fw-none; head -c 131072 /usr/share/OVMF/OVMF_VARS_4M.fd > fw-other; : > fw-used",
+    )?;
+    for (flags, status, words) in [
+        ("bios --firmware-image /nowhere", 1, "open the firmware /nowhere"),
+        ("bios --firmware-image /tmp/fw-small", 1, "4096 bytes"),
+        ("bios --firmware-image /tmp/fw-large", 1, "8 MiB"),
+        ("bios --firmware-image /tmp/fw-zero", 1, "no BIOS"),
+        ("bios --vars /tmp/fw-new", 1, "keeps no UEFI variables"),
+        ("uefi --firmware-image /usr/share/seabios/bios-256k.bin", 1, "it is made from"),
+        ("uefi --vars /tmp/fw-cut", 1, "100000 bytes"),
+        ("uefi --vars /tmp/fw-none", 1, "does not begin with a firmware volume"),
+        ("uefi --vars /tmp/fw-other", 1, "different builds"),
+        ("uefi --vars /nowhere/fw-new", 1, "its folder must exist"),
+        ("uefi --memory 64M", 1, "at least 128 MiB"),
+        ("bios --kernel /boot/vmlinux", 2, "cannot be used with"),
+    ] {
+        let output = run(host, &format!("allod run --firmware {flags} < /dev/null"))?;
+        assert_eq!(output.status, status, "{flags}: {output:?}");
+        assert!(output.stderr.contains(words), "{flags}: no `{words}` in {}", output.stderr);
+    }
+    let in_use = run(host, "flock /tmp/fw-used allod run --firmware uefi --vars /tmp/fw-used < /dev/null")?;
+    assert!(in_use.status == 1 && in_use.stderr.contains("in use by another machine"), "{in_use:?}");
+    Ok(())
+}
