@@ -17,6 +17,7 @@ mod print;
 mod progress;
 mod ps;
 mod release;
+mod rom;
 mod run;
 mod screenshot;
 mod seat_supervisor;
@@ -51,6 +52,7 @@ enum Verb {
     Logs(logs::Arguments),
     Plan(plan::Arguments),
     Ps(ps::Arguments),
+    Rom(rom::Arguments),
     Run(run::Arguments),
     Screenshot(screenshot::Arguments),
     #[command(hide = true)]
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Verb::Logs(arguments) => logs::run(&arguments),
         Verb::Plan(arguments) => plan::run(&arguments),
         Verb::Ps(arguments) => ps::run(&arguments),
+        Verb::Rom(arguments) => rom::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Screenshot(arguments) => screenshot::run(&arguments),
         Verb::SeatSupervisor(arguments) => seat_supervisor::run(&arguments),

@@ -12,6 +12,7 @@ pub mod fixtures;
 pub mod inventory;
 pub mod ledger;
 pub mod recovery;
+pub mod rom;
 pub mod standing;
 pub mod system;
 pub mod trial;

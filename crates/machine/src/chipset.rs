@@ -248,7 +248,7 @@ impl Chipset {
             board: board.clone(),
             ram_size: to.ram_size,
             boot_order: to.endpoints.disk_devices(),
-            display: false,
+            display: to.endpoints.display.is_some(),
             smbios: smbios::for_firmware(&smbios::Facts {
                 name: to.name,
                 cpus: board.cpus.len(),

@@ -55,6 +55,14 @@ pub enum FirmwareUnfit {
         /// Where it should be.
         path: PathBuf,
     },
+    /// The code's name does not lead to its variables.
+    #[error(
+        "new UEFI variables cannot be made: {} has no `CODE` in its name, by which the file that they are made from is found; give a file of variables that is there (--vars), or code that is called like OVMF_CODE_4M.fd", path.display()
+    )]
+    Unpaired {
+        /// The code.
+        path: PathBuf,
+    },
     /// The file of variables could not be made.
     #[error("make the file of UEFI variables {}: {errno}; its folder must exist and have room for it", path.display())]
     Make {
@@ -176,7 +184,7 @@ fn template(code: &Path) -> Result<Vec<u8>, FirmwareUnfit> {
     let name = code.file_name().unwrap_or_default().to_string_lossy().replace("CODE", "VARS");
     let path = code.with_file_name(name);
     if path == code {
-        return Err(FirmwareUnfit::NoTemplate { path });
+        return Err(FirmwareUnfit::Unpaired { path });
     }
     std::fs::read(&path).map_err(|_| FirmwareUnfit::NoTemplate { path })
 }

@@ -12,6 +12,7 @@ pub mod ledger;
 mod machine;
 mod pci_address;
 pub mod plan;
+mod rom;
 pub mod seat_file;
 mod seat_life;
 mod size;
@@ -24,6 +25,7 @@ pub use machine::{
     KernelSpec, MachineSpec, MemoryBacking, MemorySpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
+pub use rom::{CardIds, RomImage, RomReport};
 pub use seat_life::{
     SEAT_LIFE_SCHEMA_VERSION, SeatEnding, SeatEvent, SeatFunction, SeatOrder, SeatReport, SeatRequest,
     SeatState, SeatStatus, SeatStep,

@@ -158,6 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use linux::memory::{GuestAddress, GuestBytes, GuestMemory, GuestRam, PageKind, RamSpec};
+    use proptest::prelude::*;
 
     use super::{Contents, FwCfg};
     use crate::bus::Device;
@@ -270,5 +271,25 @@ mod tests {
         // A request outside RAM is nobody's.
         device.write(4, &[0xff; 4]);
         device.write(8, &[0xff; 4]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_accesses_and_requests_are_survived(
+            accesses in prop::collection::vec((any::<bool>(), 0_u64..16, any::<[u8; 8]>(), 0_usize..9), 0..64),
+            request in any::<[u8; 16]>(),
+        ) {
+            let (mut device, ram) = device();
+            ram.write_slice(&request, GuestAddress(REQUEST)).unwrap();
+            device.write(8, &(REQUEST as u32).to_be_bytes());
+            for (write, offset, mut bytes, len) in accesses {
+                if write {
+                    device.write(offset, &bytes[..len]);
+                } else {
+                    device.read(offset, &mut bytes[..len]);
+                }
+            }
+            device.read(u64::MAX, &mut [0; 8]);
+        }
     }
 }
