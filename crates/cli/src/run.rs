@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use seat::firmware::Firmware;
 use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
+use seat::network::Network;
 use seat::terminal::RawTerminal;
 use spec::seat_file::FirmwareKind;
 use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
@@ -62,6 +63,9 @@ pub(crate) struct Arguments {
     /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
     #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
     disk: Vec<Disk>,
+    /// A network card: on a tap interface, on a bridge, or on the network this user has (passt); may be given several times
+    #[arg(long, value_name = "tap=NAME|bridge=NAME|user[,mac=MAC]")]
+    net: Vec<Network>,
     /// An emulated graphics card, with the size of picture that its monitor prefers (see `allod screenshot`)
     #[arg(long, value_name = "WxH", num_args = 0..=1, default_missing_value = "1280x800", value_parser = display)]
     display: Option<Display>,
@@ -185,6 +189,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
+        networks: arguments.net.clone(),
         display: arguments.display,
         functions: arguments.device.iter().copied().map(Into::into).collect(),
         control: arguments.control.clone(),

@@ -10,6 +10,7 @@ pub mod iommu;
 pub mod kvm;
 pub mod link;
 pub mod memory;
+pub mod net;
 pub mod random;
 pub mod sandbox;
 pub mod sysfs;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use linux::kvm::Vm;
 use linux::memory::{GuestMemory, GuestRam};
+use linux::net::{Link, StreamLink, TapLink};
 use pci::{BarError, Occupied, Pin, Place};
 
 use crate::bus::{Bus, RangeTaken};
@@ -16,7 +17,8 @@ use crate::firmware::acpi::board::intx_gsi;
 use crate::messages::{Lines, Messages, Triggers};
 use crate::pci_host::PciHost;
 use crate::virtio::{
-    Block, Doorbells, Engine, FunctionError, Interrupt, Rng, SECTOR, VirtioDevice, VirtioFunction, Worker,
+    Block, Doorbells, Engine, FunctionError, Interrupt, Net, NetWorker, Rng, SECTOR, VirtioDevice,
+    VirtioFunction, Worker,
 };
 
 /// A disk of a machine.
@@ -26,6 +28,25 @@ pub struct Disk {
     pub storage: Arc<linux::disk::Disk>,
     /// Whether the guest may only read it.
     pub read_only: bool,
+}
+
+/// A network card of a machine.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The file that its frames go through.
+    pub file: Arc<std::os::fd::OwnedFd>,
+    /// Whether the file is a tap interface's, or the stream of a user-mode network.
+    pub is_tap: bool,
+    /// Its address.
+    pub mac: [u8; 6],
+}
+
+impl Network {
+    /// A link for one life of the machine; what the last one had not read of the stream is still there.
+    fn link(&self) -> io::Result<Link> {
+        let file = self.file.try_clone()?;
+        Ok(if self.is_tap { Link::Tap(TapLink::new(file)?) } else { Link::Stream(StreamLink::new(file)?) })
+    }
 }
 
 impl Disk {
@@ -40,6 +61,8 @@ pub(crate) struct Endpoints {
     pub(crate) rng: bool,
     /// The disks, in order.
     pub(crate) disks: Vec<Disk>,
+    /// The network cards, in order.
+    pub(crate) networks: Vec<Network>,
     /// The emulated graphics card.
     pub(crate) display: Option<Card>,
 }
@@ -59,11 +82,14 @@ pub enum EndpointError {
     /// Its BARs cannot be described.
     #[error(transparent)]
     Bar(#[from] BarError),
-    /// A disk got no event fd.
-    #[error("make an event fd for a disk")]
+    /// The file of a network card cannot be used.
+    #[error("use the file of a network card")]
+    Network(#[source] io::Error),
+    /// A disk or network card got no event fd.
+    #[error("make an event fd for a disk or network card")]
     Event(#[source] io::Error),
-    /// A disk got no thread.
-    #[error("make a thread for a disk")]
+    /// A disk or network card got no thread.
+    #[error("make a thread for a disk or network card")]
     Thread(#[source] io::Error),
 }
 
@@ -85,6 +111,7 @@ pub(crate) struct Plugged {
     engines: Vec<Arc<Engine>>,
     // Each ends its thread when it is dropped.
     _workers: Vec<Worker>,
+    _net_workers: Vec<NetWorker>,
     display: Option<Arc<Display>>,
 }
 
@@ -94,13 +121,20 @@ const RNG_DEVICE: u8 = 1;
 /// Disks of one machine at most.
 pub const DISK_LIMIT: usize = 8;
 
+/// Network cards of one machine at most.
+pub const NETWORK_LIMIT: usize = 4;
+
+/// The first network card's device number; the others follow.
+const NETWORK_DEVICE: u8 = 11;
+
 /// The graphics card's device number, after those of all disks there can be. Root ports begin at 16.
 const DISPLAY_DEVICE: u8 = 10;
 
 impl Endpoints {
     /// The device numbers in use.
     pub(crate) fn devices(&self) -> Vec<u8> {
-        self.rng.then_some(RNG_DEVICE).into_iter().chain(self.disk_devices()).collect()
+        let networks = (NETWORK_DEVICE..).take(self.networks.len());
+        self.rng.then_some(RNG_DEVICE).into_iter().chain(self.disk_devices()).chain(networks).collect()
     }
 
     /// The device numbers of the disks, in order.
@@ -124,6 +158,9 @@ impl Endpoints {
             let engine = into.plug(device, Box::new(block), &memory, bell)?;
             plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
         }
+        for (number, (network, device)) in self.networks.iter().zip(NETWORK_DEVICE..).enumerate() {
+            plugged._net_workers.push(into.plug_network(number, network, device, &memory)?);
+        }
         if let Some(card) = &self.display {
             plugged.display = Some(into.plug_display(card)?);
         }
@@ -132,6 +169,23 @@ impl Endpoints {
 }
 
 impl Sockets<'_> {
+    fn plug_network(
+        &self,
+        number: usize,
+        network: &Network,
+        device: u8,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<NetWorker, EndpointError> {
+        let name = format!("net{number}");
+        let link = network.link().map_err(EndpointError::Network)?;
+        let net = Net::new(name.clone(), network.mac, link);
+        let waits = net.waits();
+        let readable = net.readable().map_err(EndpointError::Network)?;
+        let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
+        let engine = self.plug(device, Box::new(net), memory, bell)?;
+        NetWorker::spawn(name, engine, readable, waits).map_err(EndpointError::Thread)
+    }
+
     fn plug_display(&self, card: &Card) -> Result<Arc<Display>, EndpointError> {
         let display = Display::new(card);
         let function = DisplayFunction::new(Arc::clone(&display), card)?;

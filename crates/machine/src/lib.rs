@@ -31,7 +31,7 @@ mod virtio;
 
 pub use chipset::ChipsetError;
 pub use display::{DisplayConfig, Picture};
-pub use endpoints::{DISK_LIMIT, Disk, EndpointError};
+pub use endpoints::{DISK_LIMIT, Disk, EndpointError, NETWORK_LIMIT, Network};
 pub use events::{Event, Events};
 pub use flash::{Firmware, FlashError, FlashSlotsError};
 pub use followers::FollowError;

@@ -14,7 +14,7 @@ use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
 use crate::display::{Card, DisplayConfig, Picture};
-use crate::endpoints::{DISK_LIMIT, Disk, Endpoints};
+use crate::endpoints::{DISK_LIMIT, Disk, Endpoints, NETWORK_LIMIT, Network};
 use crate::events::{Event, Events};
 use crate::flash::{Firmware, Flash, FlashError};
 use crate::input::Motion;
@@ -38,6 +38,8 @@ pub struct Config {
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its network cards.
+    pub networks: Vec<Network>,
     /// Its emulated graphics card.
     pub display: Option<DisplayConfig>,
     /// Its assigned functions.
@@ -91,6 +93,12 @@ pub enum BuildError {
     /// The firmware cannot be used.
     #[error(transparent)]
     Firmware(#[from] FlashError),
+    /// More network cards than there are places.
+    #[error("a machine can have {NETWORK_LIMIT} network cards, not {wanted}")]
+    Networks {
+        /// What was asked for.
+        wanted: usize,
+    },
     /// Guest RAM could not be made.
     #[error(transparent)]
     Ram(#[from] AllocateRamError),
@@ -167,6 +175,7 @@ impl Machine {
             endpoints: Endpoints {
                 rng: config.rng,
                 disks: config.disks,
+                networks: config.networks,
                 display: config.display.map(Card::new).transpose()?,
             },
             assigned: opening.map(Opening::finish).transpose()?,
@@ -378,6 +387,9 @@ fn check(config: &Config, max: usize) -> Result<(), BuildError> {
     let uefi = matches!(&config.start, Start::Firmware(firmware) if firmware.kind == FirmwareKind::Uefi);
     if uefi && wanted < SMALLEST_MEMORY_FOR_UEFI {
         return Err(BuildError::MemoryForFirmware { wanted });
+    }
+    if config.networks.len() > NETWORK_LIMIT {
+        return Err(BuildError::Networks { wanted: config.networks.len() });
     }
     if config.disks.len() > DISK_LIMIT {
         return Err(BuildError::Disks { wanted: config.disks.len() });

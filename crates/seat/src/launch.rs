@@ -19,6 +19,7 @@ use spec::{
 use crate::confine::Confinement;
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
 use crate::functions::{self, CannotAssign, OpenFunctions, Wanted};
+use crate::network::{Network, NoNetwork, OpenNetwork};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Request {
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<Disk>,
+    /// Virtual network cards, in the order in which the guest finds them.
+    pub networks: Vec<Network>,
     /// Its emulated graphics card.
     pub display: Option<Display>,
     /// Functions of the host that it is to have.
@@ -115,6 +118,9 @@ pub enum LaunchError {
         /// Which.
         path: PathBuf,
     },
+    /// A network card has no wire.
+    #[error(transparent)]
+    Network(#[from] NoNetwork),
     /// The functions cannot be assigned.
     #[error(transparent)]
     Functions(#[from] CannotAssign),
@@ -213,6 +219,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let kvm = open_kvm()?;
     let start = open_start(&request.start)?;
     let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
+    let networks = open_networks(request)?;
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
     let control = request.control.as_deref().map(listen).transpose()?;
@@ -233,6 +240,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             .zip(&disks)
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
+        networks: networks.iter().map(OpenNetwork::spec).collect(),
         display: request.display.map(|display| DisplaySpec {
             width: display.width,
             height: display.height,
@@ -251,6 +259,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         starter: Some(std::process::id()),
     };
     let inherited = [&kvm, &input, &output].into_iter().chain(&control).chain(&display_rom);
+    let inherited = inherited.chain(networks.iter().map(OpenNetwork::file));
     let assigned = functions.iter().flat_map(OpenFunctions::files);
     for fd in inherited.chain(start.files()).chain(&disks).chain(assigned).chain([&report_end, &spec_end]) {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
@@ -269,6 +278,16 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     // A process that is gone already leaves its reason in the report or its exit status.
     let _ = File::from(spec_writer).write_all(text.as_bytes());
     Ok(process)
+}
+
+fn open_networks(request: &Request) -> Result<Vec<OpenNetwork>, LaunchError> {
+    let open = |(index, network)| OpenNetwork::open(network, &request.name, index);
+    Ok(request
+        .networks
+        .iter()
+        .enumerate()
+        .map(|(index, network)| open((index, network)))
+        .collect::<Result<_, _>>()?)
 }
 
 /// What the machine starts, open.

@@ -15,6 +15,7 @@ pub mod launch;
 pub mod life;
 mod lines;
 pub mod machine;
+pub mod network;
 pub mod picture;
 pub mod places;
 pub mod standing;

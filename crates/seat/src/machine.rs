@@ -3,13 +3,14 @@
 //! Not here: opening anything (`launch`). The supervisor is the caller.
 
 use spec::inventory::DeviceIdentity;
-use spec::plan::{ClaimedFunction, PlannedFunction, SeatPlan, SeatStart, Source};
+use spec::plan::{ClaimedFunction, PlannedFunction, PlannedNetwork, SeatPlan, SeatStart, Source};
 use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, PageSize};
 use spec::{MemoryBacking, MemorySpec, PciAddress};
 
 use crate::firmware::Firmware;
 use crate::functions::Wanted;
 use crate::launch::{Disk, Display, Request, Start};
+use crate::network::{Network, Wire};
 use crate::places::SeatPlaces;
 
 /// Everything in a plan that this version's machine cannot do.
@@ -25,11 +26,6 @@ pub struct CannotRun {
 /// One thing that it cannot do, with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Virtual network cards.
-    #[error(
-        "virtual network cards do not work yet; give the seat a network card of the host, or no `network`"
-    )]
-    Network,
     /// A file in place of a card's ROM.
     #[error("{0} cannot have another ROM yet; remove `rom`")]
     Rom(PciAddress),
@@ -53,9 +49,6 @@ pub fn request(
     places: &SeatPlaces,
 ) -> Result<Request, CannotRun> {
     let mut reasons = Vec::new();
-    if !seat.networks.is_empty() {
-        reasons.push(Reason::Network);
-    }
     let functions = functions(seat, claimed, &mut reasons);
     if !reasons.is_empty() {
         return Err(CannotRun { seat: seat.name.clone(), reasons });
@@ -74,12 +67,23 @@ pub fn request(
                 read_only: disk.read_only || disk.media == DiskMedia::Cdrom,
             })
             .collect(),
+        networks: seat.networks.iter().map(network).collect(),
         display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
         functions,
         control: Some(places.control()),
         escape: false,
         end_on_reset: false,
     })
+}
+
+/// A card on a tap or a bridge, or on the network that the machine's user has.
+fn network(planned: &PlannedNetwork) -> Network {
+    let wire = match (&planned.tap, &planned.bridge) {
+        (Some(tap), _) => Wire::Tap(tap.clone()),
+        (None, Some(bridge)) => Wire::Bridge(bridge.clone()),
+        (None, None) => Wire::User,
+    };
+    Network { wire, mac: Some(planned.mac) }
 }
 
 /// The picture of an emulated display.
@@ -200,10 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn network_cards_are_plugged_in_as_planned() {
+        let seat =
+            planned("network = [{ bridge = \"br0\" }, { tap = \"tap3\", mac = \"52:54:00:00:00:01\" }]\n");
+        let machine = request(&seat, &[], &places()).unwrap();
+        let wires: Vec<_> = machine.networks.iter().map(|network| network.wire.to_string()).collect();
+        assert_eq!(wires, ["bridge=br0", "tap=tap3"]);
+        assert_eq!(machine.networks[1].mac.unwrap().to_string(), "52:54:00:00:00:01");
+    }
+
+    #[test]
     fn everything_that_cannot_be_is_told_at_once() {
-        let mut seat = planned("network = [{ bridge = \"br0\" }]\n");
+        let mut seat = planned("");
         seat.slots[0].functions[0].rom = Some("/rom".into());
         let reasons = request(&seat, &[], &places()).unwrap_err().reasons;
-        assert_eq!(reasons, [Reason::Network, Reason::Rom("01:00.0".parse().unwrap())]);
+        assert_eq!(reasons, [Reason::Rom("01:00.0".parse().unwrap())]);
     }
 }

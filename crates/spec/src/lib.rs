@@ -22,7 +22,7 @@ pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use machine::{
     ConsoleSpec, DiskSpec, DisplaySpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, InheritedFd,
-    KernelSpec, MachineSpec, MemoryBacking, MemorySpec,
+    KernelSpec, LinkKind, MachineSpec, MemoryBacking, MemorySpec, NetworkSpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
 pub use rom::{CardIds, RomImage, RomReport};

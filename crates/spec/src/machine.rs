@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::seat_file::FirmwareKind;
+use crate::seat_file::MacAddress;
 use crate::{AssignedSpec, Bytes};
 
 /// A file descriptor that the process inherits: the proof that it may use what is behind it.
@@ -36,6 +37,9 @@ pub struct MachineSpec {
     /// Disks (virtio-blk), in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskSpec>,
+    /// Network cards (virtio-net), in the order in which the guest finds them.
+    #[serde(default)]
+    pub networks: Vec<NetworkSpec>,
     /// The emulated graphics card, if it has one.
     #[serde(default)]
     pub display: Option<DisplaySpec>,
@@ -76,6 +80,28 @@ pub struct DiskSpec {
     /// Whether the guest may only read it.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// A network card of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSpec {
+    /// What its frames go through.
+    pub file: InheritedFd,
+    /// How they do.
+    pub link: LinkKind,
+    /// Its address.
+    pub mac: MacAddress,
+}
+
+/// How frames go through a network card's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkKind {
+    /// A tap interface: a frame a read and a write.
+    Tap,
+    /// A stream socket: each frame after its length, 32 bits, highest byte first (passt).
+    Stream,
 }
 
 /// An emulated graphics card: a VGA with the Bochs display interface, for machines without a card of their own.

@@ -19,8 +19,8 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Disk, DisplayConfig, Firmware, Machine, Start};
-use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, MachineSpec};
+use machine::{Config, Disk, DisplayConfig, Firmware, Machine, Network, Start};
+use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, LinkKind, MachineSpec, NetworkSpec};
 
 use crate::console::Console;
 use crate::control::Control;
@@ -78,6 +78,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             .zip(1..)
             .map(|(disk, number)| open_disk(disk, number))
             .collect::<Result<_, _>>()?,
+        networks: spec.networks.iter().map(open_network).collect::<Result<_, _>>()?,
         display: spec.display.as_ref().map(open_display).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,
     };
@@ -140,6 +141,11 @@ fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
         ));
     }
     Ok(Disk { storage: storage.into(), read_only: disk.read_only })
+}
+
+fn open_network(network: &NetworkSpec) -> Result<Network, String> {
+    let is_tap = network.link == LinkKind::Tap;
+    Ok(Network { file: take(network.file)?.into(), is_tap, mac: network.mac.octets() })
 }
 
 /// The display, with its BIOS read from the inherited fd.

@@ -9,7 +9,7 @@ use linux::EventFd;
 use linux::memory::GuestMemory;
 
 use super::interrupt::Interrupt;
-use super::ring::{Placement, Ring, Served};
+use super::ring::{Placement, Proceed, Ring, Served};
 use super::{Kind, VirtioDevice};
 
 /// Requests served from one queue before others, and other devices of the thread, have their turn.
@@ -63,10 +63,15 @@ impl Engine {
         let mut more = false;
         for (index, ring) in rings.iter_mut().enumerate() {
             let Some(ring) = ring else { continue };
+            let device = std::cell::RefCell::new(device.as_mut());
             let result = ring.serve(
                 TURN,
-                || self.may_run(),
-                |request| device.answer(index, request),
+                || match (self.may_run(), device.borrow_mut().is_ready(index)) {
+                    (false, _) => Proceed::Stop,
+                    (true, false) => Proceed::Later,
+                    (true, true) => Proceed::Yes,
+                },
+                |request| device.borrow_mut().answer(index, request),
                 || self.interrupt.queue(index),
             );
             match result {
@@ -145,7 +150,7 @@ impl Engine {
         }
     }
 
-    fn may_run(&self) -> bool {
+    pub(super) fn may_run(&self) -> bool {
         self.running.load(Ordering::Acquire)
             && self.master.load(Ordering::Acquire)
             && !self.broken.load(Ordering::Acquire)

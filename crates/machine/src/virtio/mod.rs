@@ -12,6 +12,7 @@ mod doorbells;
 mod engine;
 mod function;
 mod interrupt;
+mod net;
 mod pci_layout;
 mod registers;
 mod request;
@@ -27,6 +28,7 @@ pub(crate) use engine::Engine;
 pub use function::FunctionError;
 pub(crate) use function::VirtioFunction;
 pub(crate) use interrupt::Interrupt;
+pub(crate) use net::{Net, NetWorker};
 pub(crate) use rng::Rng;
 pub(crate) use worker::Worker;
 
@@ -61,6 +63,12 @@ pub(crate) trait VirtioDevice: Send {
     /// Learns which of its features the driver has accepted. Requests follow.
     fn accept(&mut self, features: u64) {
         let _ = features;
+    }
+
+    /// Whether it can carry a request of this queue out now; one that cannot has itself served again when it can.
+    fn is_ready(&mut self, queue: usize) -> bool {
+        let _ = queue;
+        true
     }
 
     /// Carries a request out and gives the number of bytes written to it.

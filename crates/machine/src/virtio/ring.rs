@@ -36,10 +36,27 @@ pub(super) struct Ring {
     memory: Arc<GuestMemory>,
 }
 
+/// Whether the next request is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proceed {
+    /// It is.
+    Yes,
+    /// Not before the device has something for it; it says when.
+    Later,
+    /// Not now.
+    Stop,
+}
+
+impl From<bool> for Proceed {
+    fn from(proceed: bool) -> Self {
+        if proceed { Self::Yes } else { Self::Stop }
+    }
+}
+
 /// What serving a queue came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Served {
-    /// Nothing is left; the driver rings when there is more.
+    /// Nothing is left that can be served; driver or device ring when there is more.
     All,
     /// It was not to go on.
     More,
@@ -66,10 +83,10 @@ impl Ring {
     ///
     /// # Errors
     /// When the driver put nonsense into the queue.
-    pub(super) fn serve(
+    pub(super) fn serve<P: Into<Proceed>>(
         &mut self,
         limit: u16,
-        proceed: impl Fn() -> bool,
+        mut proceed: impl FnMut() -> P,
         mut answer: impl FnMut(Request<'_>) -> Result<u32, Broken>,
         interrupt: impl Fn(),
     ) -> Result<Served, Broken> {
@@ -78,8 +95,13 @@ impl Ring {
             self.queue.disable_notification(&*self.memory).map_err(|_| Broken::Ring)?;
             loop {
                 // Before a request is taken: one that was taken must be answered.
-                if left == 0 || !proceed() {
+                if left == 0 {
                     return Ok(Served::More);
+                }
+                match proceed().into() {
+                    Proceed::Yes => {}
+                    Proceed::Later => return Ok(Served::All),
+                    Proceed::Stop => return Ok(Served::More),
                 }
                 let Some((head, request)) = next(&mut self.queue, &self.memory)? else { break };
                 let written = answer(request)?;

@@ -1,0 +1,163 @@
+//! The wires of a machine's virtual network cards, opened before it starts: taps, and passt's user-mode network.
+//!
+//! Not here: the card (`machine`), and frames (`linux::net`).
+
+use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+
+use linux::net::TapError;
+use rustix::io::FdFlags;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use spec::seat_file::MacAddress;
+use spec::{InheritedFd, LinkKind, NetworkSpec};
+
+/// A virtual network card, by the name of what it is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// What it is plugged into.
+    pub wire: Wire,
+    /// Its address; without one it is made from the machine's name, the same at every start.
+    pub mac: Option<MacAddress>,
+}
+
+/// What a card is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// A tap interface of this host.
+    Tap(String),
+    /// A bridge of this host, through a tap interface that is made for the machine.
+    Bridge(String),
+    /// The network that this user has: passt, which needs no rights.
+    User,
+}
+
+/// A wire could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum NoNetwork {
+    /// The tap interface.
+    #[error("{0}: {errno}; making one needs root (CAP_NET_ADMIN), or an interface that is yours already: `sudo ip tuntap add NAME mode tap user $USER`, then --net tap=NAME", errno = cause(.0))]
+    Tap(#[from] TapError),
+    /// passt is not there, or does not start.
+    #[error(
+        "start passt, which is the network of machines without rights: {0}; install Debian's package `passt`"
+    )]
+    Passt(#[source] std::io::Error),
+    /// The socket to it.
+    #[error("make a socket for passt: {0}")]
+    Socket(#[source] rustix::io::Errno),
+}
+
+fn cause(error: &TapError) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+}
+
+/// A card whose wire is open.
+#[derive(Debug)]
+pub(crate) struct OpenNetwork {
+    file: OwnedFd,
+    link: LinkKind,
+    mac: MacAddress,
+}
+
+impl OpenNetwork {
+    /// Opens the wire of card number `index` of the machine `name`.
+    pub(crate) fn open(network: &Network, name: &str, index: usize) -> Result<Self, NoNetwork> {
+        let (file, link) = match &network.wire {
+            Wire::Tap(tap) => (linux::net::open_tap(tap, None)?, LinkKind::Tap),
+            // The kernel finds a free number.
+            Wire::Bridge(bridge) => (linux::net::open_tap(TAP_NAME, Some(bridge))?, LinkKind::Tap),
+            Wire::User => (start_passt()?, LinkKind::Stream),
+        };
+        let mac = network.mac.unwrap_or_else(|| MacAddress::locally_administered(seed(name, index)));
+        Ok(Self { file, link, mac })
+    }
+
+    pub(crate) fn spec(&self) -> NetworkSpec {
+        NetworkSpec { file: InheritedFd(self.file.as_raw_fd()), link: self.link, mac: self.mac }
+    }
+
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+}
+
+/// The name of taps that are made for a machine.
+const TAP_NAME: &str = "allod%d";
+
+/// FNV-1a: the same address for the same name, on every host and by every version.
+fn seed(name: &str, index: usize) -> u64 {
+    let bytes = name.bytes().chain((index as u64).to_le_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Starts passt on one end of a socket and gives the other; it ends when that is closed.
+fn start_passt() -> Result<OwnedFd, NoNetwork> {
+    let (ours, its) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(NoNetwork::Socket)?;
+    rustix::io::fcntl_setfd(&its, FdFlags::empty()).map_err(NoNetwork::Socket)?;
+    Command::new("passt")
+        .args(["--foreground", "--quiet", "--fd", &its.as_raw_fd().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(NoNetwork::Passt)?;
+    Ok(ours)
+}
+
+impl std::str::FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (wire, mac) = match text.split_once(",mac=") {
+            Some((wire, mac)) => (wire, Some(mac.parse::<MacAddress>().map_err(|error| error.to_string())?)),
+            None => (text, None),
+        };
+        let wire = match wire.split_once('=') {
+            Some(("tap", name)) if !name.is_empty() => Wire::Tap(name.to_owned()),
+            Some(("bridge", name)) if !name.is_empty() => Wire::Bridge(name.to_owned()),
+            None if wire == "user" => Wire::User,
+            _ => return Err("a network is `tap=NAME`, `bridge=NAME` or `user`".to_owned()),
+        };
+        Ok(Self { wire, mac })
+    }
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tap(name) => write!(f, "tap={name}"),
+            Self::Bridge(name) => write!(f, "bridge={name}"),
+            Self::User => f.write_str("user"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Network, Wire, seed};
+
+    #[test]
+    fn a_network_is_what_it_is_plugged_into() {
+        for (text, wire, mac) in [
+            ("tap=tap0", Wire::Tap("tap0".to_owned()), None),
+            ("bridge=br0,mac=52:54:00:12:34:56", Wire::Bridge("br0".to_owned()), Some("52:54:00:12:34:56")),
+            ("user", Wire::User, None),
+        ] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!(network.mac.map(|mac| mac.to_string()).as_deref(), mac);
+            assert_eq!(network.wire, wire);
+        }
+        for wrong in ["", "tap=", "wifi", "user=me", "tap=a,mac=x", "tap=a,mac=01:00:00:00:00:00"] {
+            wrong.parse::<Network>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn addresses_differ_by_machine_and_card() {
+        assert_eq!(seed("anna", 0), seed("anna", 0));
+        assert_ne!(seed("anna", 0), seed("anna", 1));
+        assert_ne!(seed("anna", 0), seed("bert", 0));
+    }
+}
