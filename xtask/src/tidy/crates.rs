@@ -15,6 +15,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("linux", 1),
     ("pci", 1),
     ("plan", 1),
+    ("scene", 1),
     ("host", 2),
     ("lab", 3),
     ("machine", 3),
