@@ -1,96 +1,61 @@
 //! `cargo xtask demo`: the main job, seen with one's own eyes on any machine.
 //!
-//! Sets up, builds the release binaries, boots the lab and lets a disk of it change hands: host, guest, host. Not here:
-//! what happens inside (docs/examples/hand-over.sh), nor a test of it; the lab's scenarios are. `main` calls this.
+//! Sets up, builds the release binaries and plays a day at a desk of two in the lab: doctor, devices, plan, up, keys on
+//! both keyboards, pictures of all monitors, down. One folder keeps all of it, with a page that shows it. Not here:
+//! the story ([`desk`]) and the page ([`page`]). `main` calls this.
 
-use crate::process::follow;
+mod desk;
+mod page;
+mod picture;
+mod story;
+
 use crate::report::{Findings, Report};
 use crate::setup;
 use crate::test::build_release;
 use crate::workspace::Workspace;
-use std::process::Command;
+use anyhow::{Context, Result};
+use clap::Args;
+use std::fs;
+use std::path::{Path, PathBuf};
+use story::Story;
 
 /// What is said before anything is done.
 const ANNOUNCEMENT: &str = "\
-This boots the lab, a virtual host with an IOMMU, and hands its NVMe disk to a machine of Allod's: a Debian kernel in
-it reads and writes the disk with its own driver, then the host has the disk back. The first time it installs and
+This boots the lab, a virtual host with an IOMMU, and lets two people and an ordinary machine share it: each person gets
+a graphics card, a USB controller with keyboard and pointer, and a disk of their own. The first time it installs and
 builds what that needs, named below.";
 
-/// The demo, as one would type it behind `allod` in the project's folder.
-const COMMAND: &str = "lab run --verbose --profile seats --share docs/examples -- bash /share/hand-over.sh";
-
-/// What has been printed, in this order, when the disk has changed hands twice.
-const MILESTONES: &[&str] = &[
-    "The guest reads: written by the host",
-    "reboot: Power down",
-    "at the driver nvme again",
-    "The host reads: written by the guest",
-];
+/// How the demo is shown.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The folder the pictures and the page go to; target/demo when not given.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
 
 /// Shows the main job as phases of `report`.
-pub(crate) fn run(workspace: &Workspace, report: &mut Report) {
+pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) {
     eprintln!("{ANNOUNCEMENT}");
+    let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
     if setup::run(&setup::Options::default(), report) && build_release(report) {
-        report.phase("demo", || {
-            let mut demo = Command::new(workspace.target.join("release/allod"));
-            demo.args(COMMAND.split(' ')).current_dir(&workspace.root);
-            let mut seen = Seen::default();
-            let status = follow(&mut demo, |line| seen.take(line))?;
-            Ok(seen.findings(status.success()))
-        });
+        report.phase("demo", || show(workspace, &out));
     }
 }
 
-/// How many milestones were reached.
-#[derive(Default)]
-struct Seen {
-    reached: usize,
-}
-
-impl Seen {
-    /// Takes a line of output; all are worth showing.
-    fn take(&mut self, line: &str) -> bool {
-        if MILESTONES.get(self.reached).is_some_and(|milestone| line.contains(milestone)) {
-            self.reached += 1;
-        }
-        true
-    }
-
-    fn findings(&self, well: bool) -> Findings {
-        let mut findings = Findings::default();
-        if let Some(missed) = MILESTONES.get(self.reached) {
-            findings.problems.push(format!("nobody said `{missed}`"));
-        } else if !well {
-            findings.problems.push("the disk changed hands, and yet the command failed".into());
-        }
-        findings
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_demo_worked_when_the_disk_changed_hands_twice() {
-        let whole = [
-            "The guest reads: written by the host\r",
-            "[    3.9] reboot: Power down",
-            "It is at the driver nvme again.",
-            "The host reads: written by the guest",
-        ];
-        let unread = ["The guest reads: ", whole[1], whole[2], whole[3]];
-        let rows: [(&[&str], bool, usize); 5] = [
-            (&whole, true, 0),
-            (&whole, false, 1),
-            (&whole[..3], true, 1),
-            (&[], true, 1),
-            (&unread, true, 1),
-        ];
-        for (lines, well, problems) in rows {
-            let mut seen = Seen::default();
-            assert!(lines.iter().all(|line| seen.take(line)));
-            assert_eq!(seen.findings(well).problems.len(), problems, "{lines:?} {well}");
-        }
-    }
+fn show(workspace: &Workspace, out: &Path) -> Result<Findings> {
+    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let places = desk::Places {
+        programs: &workspace.target.join("release"),
+        example: &workspace.root.join("docs/examples/desk"),
+        out,
+    };
+    let mut story = Story::default();
+    let end = desk::play(&places, &mut story);
+    // What was seen until something went wrong is worth a page too.
+    let page = out.join("index.html");
+    fs::write(&page, page::html(&story)).with_context(|| format!("cannot write {}", page.display()))?;
+    end?;
+    eprint!("{}", story.summary());
+    eprintln!("    Look at {}", page.display());
+    Ok(Findings { problems: story.problems(), ..Findings::default() })
 }

@@ -36,8 +36,8 @@ enum Verb {
     Setup(setup::Options),
     /// Check format, lints, docs, structure, licences and advisories.
     Check(check::Options),
-    /// See the main job done in the lab: a disk of the host is handed to a machine, and comes back.
-    Demo,
+    /// See the main job done in the lab: two people and an ordinary machine share a host, with pictures.
+    Demo(demo::Options),
     /// Set up, check, run every test, build the release binaries and run the lab's scenarios.
     Test(test::Options),
     /// Measure ourselves beside others, in the lab.
@@ -56,8 +56,8 @@ fn main() -> ExitCode {
             check::run(options, &workspace, &mut report);
             Ok(())
         }
-        Verb::Demo => {
-            demo::run(&workspace, &mut report);
+        Verb::Demo(options) => {
+            demo::run(options, &workspace, &mut report);
             Ok(())
         }
         Verb::Test(options) => test::run(options, &workspace, &mut report),

@@ -17,6 +17,7 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("seats", include_str!("../profiles/seats.toml")),
     ("bench", include_str!("../profiles/bench.toml")),
     ("sriov", include_str!("../profiles/sriov.toml")),
+    ("desk", include_str!("../profiles/desk.toml")),
 ];
 
 /// Why there is no such profile.

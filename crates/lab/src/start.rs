@@ -29,18 +29,25 @@ const INIT: &str = "allod-lab-init";
 pub struct Lab {
     profile: Profile,
     share: Option<PathBuf>,
+    programs: Option<PathBuf>,
     clock: Clock,
 }
 
 impl Lab {
     /// Prepares a host with the given hardware.
     pub fn new(profile: Profile) -> Self {
-        Self { profile, share: None, clock: Clock::Wall }
+        Self { profile, share: None, programs: None, clock: Clock::Wall }
     }
 
     /// Makes a folder visible at `/share` inside, writable.
     pub fn share(mut self, folder: impl Into<PathBuf>) -> Self {
         self.share = Some(folder.into());
+        self
+    }
+
+    /// Takes our programs from a folder, wherever the running program is.
+    pub fn programs(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.programs = Some(folder.into());
         self
     }
 
@@ -77,7 +84,10 @@ impl Lab {
     /// Starts the emulator with its files in `run` and waits for init.
     pub(crate) fn start(&self, image: &Image, run: &Path, lifetime: Lifetime) -> Result<Host, Failure> {
         let begin = Instant::now();
-        let programs = programs_folder()?;
+        let programs = match &self.programs {
+            Some(folder) => absolute(folder)?,
+            None => programs_folder()?,
+        };
         let places = Places {
             run: run.to_owned(),
             kernel: image.vmlinux(),

@@ -1,0 +1,224 @@
+//! A day at a desk of two, played in the lab: every command a person would type, every look at a monitor, and what has
+//! to be true of it.
+//!
+//! Not here: how it is shown ([`super::page`]), and what a scene looks like (the crate `scene`).
+
+use super::picture;
+use super::story::{Chapter, Command, Monitor, Story};
+use anyhow::{Context, Result, bail};
+use lab::{Host, Lab, Profile};
+use scene::judge::judge;
+use scene::layout::Facts;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The longest any command of the story may take; two machines start at once on one emulated processor.
+const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+/// How long a guest may take to show its scene, or what was typed.
+const SCENE_LIMIT_SECONDS: u32 = 120;
+/// Time over which frames are counted.
+const COUNTING: Duration = Duration::from_secs(10);
+
+/// A monitor of the desk: whose it is, which card and head it hangs on, and what it has to show.
+struct Desk {
+    title: &'static str,
+    seat: &'static str,
+    card: &'static str,
+    head: u32,
+    name: &'static str,
+    hue: u16,
+    typed: &'static str,
+}
+
+/// The monitors, as docs/examples/desk/seats.toml and the profile `desk` have them. Only the first head of a scene
+/// is told what was typed by its log; all of them show it.
+const DESK: [Desk; 3] = [
+    Desk {
+        title: "Anna's monitor",
+        seat: "anna",
+        card: "screen-a",
+        head: 0,
+        name: "anna",
+        hue: 20,
+        typed: "left",
+    },
+    Desk {
+        title: "Ben's first monitor",
+        seat: "ben",
+        card: "screen-b",
+        head: 0,
+        name: "ben",
+        hue: 200,
+        typed: "right",
+    },
+    Desk {
+        title: "Ben's second monitor",
+        seat: "ben",
+        card: "screen-b",
+        head: 1,
+        name: "ben 2",
+        hue: 260,
+        typed: "right",
+    },
+];
+
+/// The seats that draw, with what is typed on their keyboards.
+const TYPED: [(&str, &str, &str); 2] = [("anna", "keyboard-a", "left"), ("ben", "keyboard-b", "right")];
+
+impl Desk {
+    fn facts(&self, typed: &str) -> Facts {
+        Facts { name: self.name.into(), hue: self.hue, typed: typed.into() }
+    }
+}
+
+/// Where the demo takes things from, and where it puts them.
+pub(super) struct Places<'a> {
+    /// Our programs.
+    pub(super) programs: &'a Path,
+    /// The example with the seat file.
+    pub(super) example: &'a Path,
+    /// Pictures.
+    pub(super) out: &'a Path,
+}
+
+/// Plays the day. What was seen is in `story` however it ends.
+///
+/// # Errors
+/// The lab cannot be had, or a command failed without which nothing further makes sense. What is merely not so is a
+/// check of the story.
+pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
+    let lab = Lab::new(Profile::named("desk")?).share(places.example).programs(places.programs);
+    let host = lab.boot(&|step| eprintln!("    lab: {step}")).context("cannot boot the lab")?;
+    run(&host, &mut Chapter::default(), "sh /share/guest.sh")?;
+
+    let chapter = story.begin("Is the host ready, and what is in it?");
+    run(&host, chapter, "allod doctor")?;
+    run(&host, chapter, "allod devices")?;
+    let before = drivers(&host)?;
+
+    let chapter = story.begin("Who gets what?");
+    run(&host, chapter, "allod plan /share/seats.toml --svg /run/plan.svg")?;
+    chapter.drawing = Some(host.run_within("cat /run/plan.svg", COMMAND_LIMIT)?.stdout);
+
+    let chapter = story.begin("All seats up");
+    run(&host, chapter, "allod up /share/seats.toml")?;
+    run(&host, chapter, "allod ps")?;
+
+    look(&host, places, story.begin("Each draws on its own monitors"))?;
+    count(&host, story.begin("Pictures move"))?;
+
+    let chapter = story.begin("An ordinary machine runs beside them");
+    let reached = await_line(&host, "carl", "GUEST user space reached");
+    chapter.check("the seat without hardware reached its user space", reached);
+    run(&host, chapter, "allod show carl")?;
+
+    let chapter = story.begin("All seats down, all devices back");
+    run(&host, chapter, "allod down --all")?;
+    run(&host, chapter, "allod devices")?;
+    let after = drivers(&host)?;
+    let differs = if before == after { Ok(()) } else { Err(format!("before {before}, after {after}")) };
+    chapter.check("every device is at the driver of the host that it had before", differs);
+    let working =
+        host.run_within("dd if=/dev/nvme0n1 of=/dev/null bs=1M count=8 status=none", COMMAND_LIMIT)?;
+    chapter.check(
+        "the host reads a disk that was a seat's",
+        if working.is_success() { Ok(()) } else { Err(working.stderr) },
+    );
+    host.shutdown();
+    Ok(())
+}
+
+/// Runs a command that has to succeed.
+fn run(host: &Host, chapter: &mut Chapter, line: &str) -> Result<()> {
+    let begin = Instant::now();
+    eprintln!("      $ {line}");
+    let output = host.run_within(line, COMMAND_LIMIT).with_context(|| format!("run `{line}` in the lab"))?;
+    let said = output.stdout + &output.stderr;
+    chapter.commands.push(Command {
+        line: line.into(),
+        said: said.clone(),
+        seconds: begin.elapsed().as_secs_f64(),
+    });
+    if output.status != 0 {
+        bail!("`{line}` ended with {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}
+
+/// Returns each function of the host with its driver, as text to compare.
+fn drivers(host: &Host) -> Result<String> {
+    let script =
+        "cd /sys/bus/pci/devices; for f in *; do echo $f $(basename $(readlink $f/driver || echo -)); done";
+    Ok(host.run_within(script, COMMAND_LIMIT)?.stdout)
+}
+
+/// Waits until a seat's console says something.
+fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), String> {
+    let script = format!(
+        "timeout {SCENE_LIMIT_SECONDS} allod logs {seat} --console --follow | grep --max-count=1 --text '{words}'"
+    );
+    match host.run_within(&script, COMMAND_LIMIT) {
+        Ok(output) if output.stdout.contains(words) => Ok(()),
+        Ok(output) => Err(format!("its console never said `{words}`; {}", output.stderr.trim())),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+/// Types on each keyboard, takes the pictures and judges them.
+fn look(host: &Host, places: &Places, chapter: &mut Chapter) -> Result<()> {
+    for (seat, keyboard, keys) in TYPED {
+        chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
+        let chords: Vec<String> = keys.chars().map(String::from).collect();
+        host.key(keyboard, &chords.join(" "))?;
+    }
+    for (seat, _, keys) in TYPED {
+        chapter.check(
+            format!("what was typed on {seat}'s keyboard arrives"),
+            await_line(host, seat, &format!("typed {keys}")),
+        );
+    }
+    for desk in &DESK {
+        let file = places.out.join(format!("{}-{}.png", desk.seat, desk.head));
+        host.screenshot(desk.card, desk.head, &file)?;
+        let png = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        chapter.monitors.push(Monitor { title: desk.title.into(), png });
+        let picture = picture::read(&file)?;
+        let shown = judge(&picture, &desk.facts(desk.typed));
+        let what = format!(
+            "{} shows {}'s scene, with `{}` typed on it and nothing else",
+            desk.title, desk.name, desk.typed
+        );
+        chapter.check(what, shown.map(|_| ()).map_err(|difference| difference.to_string()));
+    }
+    Ok(())
+}
+
+/// Counts the frames that each seat drew in a while.
+fn count(host: &Host, chapter: &mut Chapter) -> Result<()> {
+    let before = frames(host)?;
+    let begin = Instant::now();
+    // The clock is what is measured against: there is no event to wait for.
+    std::thread::sleep(COUNTING);
+    let after = frames(host)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    for ((seat, ..), (before, after)) in TYPED.iter().zip(before.iter().zip(after)) {
+        let drawn = after.saturating_sub(*before);
+        let what = format!("{seat} drew {drawn} frames in {seconds:.0} s");
+        chapter.check(what, if drawn > 0 { Ok(()) } else { Err("the picture stands still".into()) });
+    }
+    Ok(())
+}
+
+/// Returns the number of the last frame that each seat told of.
+fn frames(host: &Host) -> Result<Vec<u64>> {
+    let last = |seat: &str| {
+        let script = format!(
+            "allod logs {seat} --console | grep --text --only-matching 'scene: frame [0-9]*' | tail -n 1"
+        );
+        let output = host.run_within(&script, COMMAND_LIMIT)?;
+        let number = output.stdout.trim().rsplit(' ').next().and_then(|number| number.parse().ok());
+        number.with_context(|| format!("{seat} tells of no frame: {}{}", output.stdout, output.stderr))
+    };
+    TYPED.iter().map(|(seat, ..)| last(seat)).collect()
+}

@@ -1,0 +1,103 @@
+//! The page of a demo: one HTML file with everything in it, pictures too. Pure.
+
+use super::story::{Chapter, Story};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt::Write as _;
+
+/// The look of the page: readable, narrow, light or dark as the reader's system is.
+const STYLE: &str = "
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.8rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #8886; }
+figure { display: inline-block; margin: .5rem 1rem .5rem 0; } figure img { height: 16rem; border: 6px solid #333; border-radius: 6px; }
+pre { background: #8882; padding: .7rem; overflow-x: auto; max-height: 24rem; font-size: 13px; line-height: 1.35; }
+.yes::before { content: '✓ '; color: #2a2; } .no::before { content: '✗ '; color: #c22; font-weight: bold; }
+li { list-style: none; } svg { max-width: 100%; height: auto; background: #fff; } small { opacity: .7; }
+";
+
+/// What a reader of the figures has to know.
+const NOTE: &str = "This ran in the lab: a PC played by an emulator, with an IOMMU and emulated cards. Everything above the \
+hardware is the real thing: a stock Debian kernel with KVM and VFIO, and Allod. Times on this page are the emulator's and say \
+nothing about speed on hardware.";
+
+/// Writes the page of a story.
+pub(super) fn html(story: &Story) -> String {
+    let mut page = String::new();
+    let style = STYLE.trim();
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>Allod: two people at one computer</title>\n\
+         <style>\n{style}\n</style></head><body>\n<h1>Two people at one computer</h1>\n<p>{NOTE}</p>\n"
+    )
+    .ok();
+    story.chapters.iter().for_each(|part| chapter(&mut page, part));
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn chapter(page: &mut String, chapter: &Chapter) {
+    writeln!(page, "<h2>{}</h2>", escaped(&chapter.title)).ok();
+    for monitor in &chapter.monitors {
+        let title = escaped(&monitor.title);
+        let png = STANDARD.encode(&monitor.png);
+        writeln!(
+            page,
+            "<figure><img alt=\"{title}\" src=\"data:image/png;base64,{png}\"><figcaption>{title}</figcaption></figure>"
+        )
+        .ok();
+    }
+    if !chapter.checks.is_empty() {
+        page.push_str("<ul>\n");
+        for check in &chapter.checks {
+            let class = if check.problem.is_none() { "yes" } else { "no" };
+            let why = check.problem.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            writeln!(page, "<li class=\"{class}\">{}{}</li>", escaped(&check.what), escaped(&why)).ok();
+        }
+        page.push_str("</ul>\n");
+    }
+    if let Some(drawing) = &chapter.drawing {
+        // Our own drawing, made of our own inventory's escaped words.
+        writeln!(page, "{drawing}").ok();
+    }
+    for command in &chapter.commands {
+        let (line, said) = (escaped(&command.line), escaped(command.said.trim_end()));
+        writeln!(page, "<pre><b>$ {line}</b>\n{said}</pre><small>{:.1} s</small>", command.seconds).ok();
+    }
+}
+
+/// Replaces what HTML would read as its own; words out of a host or a guest are never markup.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            letter if letter.is_control() && letter != '\n' => safe.push('\u{fffd}'),
+            letter => safe.push(letter),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::story::{Check, Command};
+
+    #[test]
+    fn words_of_a_guest_never_become_markup() {
+        let mut story = Story::default();
+        let chapter = story.begin("a <b> & \"c\"");
+        let said = "<script>alert(1)</script>\u{1b}[31m".to_owned();
+        chapter.commands.push(Command { line: "allod logs".into(), said, seconds: 1.0 });
+        chapter.checks.push(Check { what: "x".into(), problem: Some("<img src=y>".into()) });
+        let page = html(&story);
+        for forbidden in ["<script>alert", "<img src=y>", "a <b>", "\u{1b}"] {
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+        assert!(page.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
+    }
+}

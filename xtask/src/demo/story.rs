@@ -1,0 +1,87 @@
+//! What happened in a demo, in order: commands with what they said, pictures with what was judged, and claims checked.
+
+use std::fmt::Write as _;
+
+/// A command that was run in the host.
+#[derive(Clone, Debug)]
+pub(super) struct Command {
+    /// As one would type it.
+    pub(super) line: String,
+    /// Everything it said.
+    pub(super) said: String,
+    /// How long it took, on the clock of the machine we run on.
+    pub(super) seconds: f64,
+}
+
+/// A picture of a monitor.
+#[derive(Clone, Debug)]
+pub(super) struct Monitor {
+    /// Whose monitor it is.
+    pub(super) title: String,
+    /// The PNG file's bytes.
+    pub(super) png: Vec<u8>,
+}
+
+/// Something that has to be so.
+#[derive(Clone, Debug)]
+pub(super) struct Check {
+    /// What, as a sentence.
+    pub(super) what: String,
+    /// Why it is not so; none when it is.
+    pub(super) problem: Option<String>,
+}
+
+/// A part of the story under a heading.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Chapter {
+    pub(super) title: String,
+    pub(super) commands: Vec<Command>,
+    pub(super) monitors: Vec<Monitor>,
+    /// A drawing as SVG.
+    pub(super) drawing: Option<String>,
+    pub(super) checks: Vec<Check>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Story {
+    pub(super) chapters: Vec<Chapter>,
+}
+
+impl Story {
+    /// Begins a chapter, and says so.
+    pub(super) fn begin(&mut self, title: &str) -> &mut Chapter {
+        eprintln!("  * {title}");
+        let at = self.chapters.len();
+        self.chapters.push(Chapter { title: title.to_owned(), ..Chapter::default() });
+        &mut self.chapters[at]
+    }
+
+    /// Returns what had to be so and is not.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let checks = self.chapters.iter().flat_map(|chapter| &chapter.checks);
+        checks
+            .filter_map(|check| check.problem.as_ref().map(|why| format!("not so: {}: {why}", check.what)))
+            .collect()
+    }
+
+    /// Returns every check with its result, a line each.
+    pub(super) fn summary(&self) -> String {
+        let mut text = String::new();
+        for check in self.chapters.iter().flat_map(|chapter| &chapter.checks) {
+            let mark = if check.problem.is_none() { "yes" } else { "NO " };
+            writeln!(text, "    {mark}  {}", check.what).ok();
+        }
+        text
+    }
+}
+
+impl Chapter {
+    /// Notes that something has to be so, with the reason if it is not.
+    pub(super) fn check(&mut self, what: impl Into<String>, result: Result<(), String>) {
+        let check = Check { what: what.into(), problem: result.err() };
+        let mark = if check.problem.is_none() { "yes" } else { "NO" };
+        eprintln!("      {mark}: {}", check.what);
+        self.checks.push(check);
+    }
+}
