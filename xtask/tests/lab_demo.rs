@@ -1,0 +1,38 @@
+//! The README's first command, from outside: two people and an ordinary machine share a host. What has to be true of
+//! it the demo checks itself; here is asked whether all of it was, and whether the page shows it.
+//!
+//! A program of its own because it boots a host for minutes: `cargo xtask test --scenario demo`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// What the demo has to have found true, in this order.
+const SEEN: [&str; 8] = [
+    "anna draws",
+    "ben draws",
+    "keyboard arrives",
+    "Anna's monitor shows",
+    "Ben's first monitor shows",
+    "Ben's second monitor shows",
+    "the seat without hardware",
+    "every device is at the driver",
+];
+
+#[test]
+fn two_people_share_a_host_and_its_devices_come_back() {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo");
+    let _ = fs::remove_dir_all(&out);
+    let demo = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["demo", "--out"]).arg(&out).output().unwrap();
+    let said = String::from_utf8_lossy(&demo.stderr);
+    assert!(demo.status.success(), "{said}");
+    let page = fs::read_to_string(out.join("index.html")).unwrap();
+    let mut rest = page.as_str();
+    for words in SEEN {
+        let at = rest.find(words).unwrap_or_else(|| panic!("the page does not say `{words}` (any more)\n{said}"));
+        rest = &rest[at..];
+    }
+    assert_eq!(page.matches("data:image/png;base64,").count(), 3, "a picture of each monitor");
+    assert_eq!(page.matches("<svg").count(), 1, "the host and its plan as a drawing");
+    assert!(!page.contains("class=\"no\""));
+}
