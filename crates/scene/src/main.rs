@@ -1,16 +1,18 @@
-//! `allod-scene`: draws a seat's scene on every head of a card, with the keys that are typed on any keyboard.
+//! `allod-scene`: draws a seat's scene on every head of a card, with the keys that are typed on any keyboard; and
+//! measures what a benchmark compares between host and guest.
 //!
 //! Runs in guests and on hosts alike: it needs a DRM card that it may become master of, and nothing else of a desktop.
 #![forbid(unsafe_code)]
 
 mod card;
 mod keyboard;
+mod measure;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use card::{Card, Choice};
 use clap::{Parser, Subcommand};
 use keyboard::Keyboards;
-use scene::canvas::{Area, Color};
+use scene::canvas::Area;
 use scene::layout::{Facts, Layout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,9 +29,6 @@ struct Arguments {
     /// Size of the picture, as 1920x1080; each head's preferred one when not given.
     #[arg(long, value_parser = parse_size)]
     mode: Option<(u16, u16)>,
-    /// Ends after so many seconds; goes on for ever when not given.
-    #[arg(long)]
-    seconds: Option<u64>,
     #[command(subcommand)]
     what: What,
 }
@@ -50,9 +49,28 @@ enum What {
         /// Frames per second at most.
         #[arg(long, default_value_t = 20)]
         rate: u32,
+        /// Ends after so many seconds; goes on for ever when not given.
+        #[arg(long)]
+        seconds: Option<u64>,
     },
-    /// Fills the first head's picture as often as it can, and says how often that was.
+    /// Measures for a while and prints `bench-figure NUMBER`.
+    Measure {
+        /// How long.
+        #[arg(long, default_value_t = 2)]
+        seconds: u64,
+        #[command(subcommand)]
+        what: Measured,
+    },
+}
+
+#[derive(Subcommand)]
+enum Measured {
+    /// How often the first head's whole picture can be filled, in frames per second.
     Fill,
+    /// How fast one processor is at a plain loop, in millions of rounds per second.
+    Spin,
+    /// How late a sleeper of 1 ms is woken, the 99th percentile in microseconds.
+    Wake,
 }
 
 fn parse_size(text: &str) -> Result<(u16, u16), String> {
@@ -63,19 +81,32 @@ fn parse_size(text: &str) -> Result<(u16, u16), String> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let limit = arguments.seconds.map(Duration::from_secs);
-    let path = match arguments.card {
+    match arguments.what {
+        What::Show { name, hue, heads, rate, seconds } => {
+            let choice = Choice { mode: arguments.mode, heads };
+            let facts = Facts { name, hue, typed: String::new() };
+            let limit = seconds.map(Duration::from_secs);
+            show(&open(arguments.card)?, &choice, &facts, rate.max(1), limit)
+        }
+        What::Measure { seconds, what } => {
+            let limit = Duration::from_secs(seconds.max(1));
+            let figure = match what {
+                Measured::Fill => measure::fill(&open(arguments.card)?, arguments.mode, limit)?,
+                Measured::Spin => measure::spin(limit),
+                Measured::Wake => measure::wake(limit),
+            };
+            println!("bench-figure {figure:.2}");
+            Ok(())
+        }
+    }
+}
+
+fn open(path: Option<PathBuf>) -> Result<Card> {
+    let path = match path {
         Some(path) => path,
         None => card::first()?,
     };
-    let card = Card::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    match arguments.what {
-        What::Show { name, hue, heads, rate } => {
-            let choice = Choice { mode: arguments.mode, heads };
-            show(&card, &choice, &Facts { name, hue, typed: String::new() }, rate.max(1), limit)
-        }
-        What::Fill => fill(&card, arguments.mode, limit.unwrap_or(Duration::from_secs(10))),
-    }
+    Card::open(&path).with_context(|| format!("cannot open {}", path.display()))
 }
 
 fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Duration>) -> Result<()> {
@@ -139,25 +170,4 @@ fn facts_of_head(facts: &Facts, number: usize) -> Facts {
         facts.hue = (usize::from(facts.hue) + 60 * number) as u16 % 360;
     }
     facts
-}
-
-fn fill(card: &Card, mode: Option<(u16, u16)>, limit: Duration) -> Result<()> {
-    let mut heads = card.heads(&Choice { mode, heads: 1 })?;
-    let Some(head) = heads.first_mut() else { bail!("the card has no head") };
-    let (width, height) = head.size();
-    let mut screen = head.canvas(card)?;
-    let all = Area { x: 0, y: 0, width, height };
-    let begin = Instant::now();
-    let mut frames = 0u32;
-    while begin.elapsed() < limit {
-        screen.canvas().fill(all, Color::of_hue((frames % 360) as u16, 100));
-        screen.publish(card, all)?;
-        frames += 1;
-    }
-    let seconds = begin.elapsed().as_secs_f64();
-    println!(
-        "{{\"frames\":{frames},\"seconds\":{seconds:.3},\"width\":{width},\"height\":{height},\"rate\":{:.2}}}",
-        f64::from(frames) / seconds
-    );
-    Ok(())
 }

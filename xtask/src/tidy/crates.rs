@@ -12,6 +12,7 @@ const UNSAFE: &str = "one-unsafe-crate";
 /// The floor of each crate. A crate may use those on lower floors only; its tests also those on its own.
 const FLOORS: &[(&str, usize)] = &[
     ("spec", 0),
+    ("bench", 1),
     ("linux", 1),
     ("pci", 1),
     ("plan", 1),

@@ -1,0 +1,104 @@
+//! The figures as a picture: for each workload a bar per place, native as the line they are measured against.
+
+use crate::result::{Condition, Engine, Result};
+use crate::workload::{WORKLOADS, Workload};
+use std::fmt::Write as _;
+
+/// Columns that a bar may take, and what 100 percent takes of them.
+const BAR_LIMIT: f64 = 560.0;
+const HUNDRED: f64 = 220.0;
+/// Where bars begin.
+const LEFT: f64 = 220.0;
+/// Height of a bar with its gap.
+const STEP: f64 = 24.0;
+/// The places that have a bar, with words and colours that also differ in brightness.
+const BARS: [(Condition, Engine, &str, &str); 4] = [
+    (Condition::OneSeat, Engine::Allod, "one seat, Allod", "#0b5394"),
+    (Condition::OneSeat, Engine::Qemu, "one seat, QEMU", "#9fc5e8"),
+    (Condition::AllSeats, Engine::Allod, "all seats, Allod", "#b45f06"),
+    (Condition::AllSeats, Engine::Qemu, "all seats, QEMU", "#f9cb9c"),
+];
+
+/// Draws the percentages as SVG. What was not measured has no bar.
+pub fn picture(result: &Result) -> String {
+    let mut body = String::new();
+    let mut y = 40.0;
+    for workload in WORKLOADS {
+        let bars = bars(result, workload);
+        if bars.is_empty() {
+            continue;
+        }
+        text(&mut body, 12.0, y + 14.0, "start", &format!("{} ({})", workload.name, workload.unit));
+        for (label, color, percent) in bars {
+            let width = (percent / 100.0 * HUNDRED).clamp(0.0, BAR_LIMIT);
+            writeln!(
+                body,
+                "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.1}\" height=\"{:.0}\" fill=\"{color}\"/>",
+                STEP - 6.0
+            )
+            .ok();
+            text(&mut body, LEFT + width + 6.0, y + 14.0, "start", &format!("{percent:.1} % {label}"));
+            y += STEP;
+        }
+        y += STEP / 2.0;
+    }
+    let line = LEFT + HUNDRED;
+    writeln!(
+        body,
+        "<line x1=\"{line}\" y1=\"30\" x2=\"{line}\" y2=\"{y}\" stroke=\"#333\" stroke-dasharray=\"4 3\"/>"
+    )
+    .ok();
+    text(&mut body, line, 24.0, "middle", "native = 100 %");
+    let width = LEFT + BAR_LIMIT + 200.0;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n",
+        height = y + 12.0
+    )
+}
+
+fn bars(result: &Result, workload: &Workload) -> Vec<(&'static str, &'static str, f64)> {
+    let bar = |(condition, engine, label, color)| {
+        if result.of(workload.name, condition, engine).is_empty() {
+            return None;
+        }
+        result
+            .percent(workload.name, workload.better, condition, engine)
+            .map(|percent| (label, color, percent))
+    };
+    BARS.into_iter().filter_map(bar).collect()
+}
+
+/// Writes words; all of them are ours.
+fn text(body: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
+    writeln!(body, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::Series;
+
+    #[test]
+    fn each_place_that_was_measured_has_a_bar() {
+        let series = |condition, engine, rounds: &[f64]| Series {
+            workload: "cpu".into(),
+            condition,
+            engine,
+            seat: None,
+            rounds: rounds.to_vec(),
+        };
+        let result = Result {
+            conditions: Vec::new(),
+            series: vec![
+                series(Condition::Native, Engine::Host, &[10.0]),
+                series(Condition::OneSeat, Engine::Allod, &[9.0]),
+                series(Condition::OneSeat, Engine::Qemu, &[8.0]),
+            ],
+        };
+        let picture = picture(&result);
+        assert_eq!(picture.matches("fill=\"#0b5394\"").count(), 1);
+        assert!(picture.contains("90.0 % one seat, Allod") && picture.contains("80.0 % one seat, QEMU"));
+        assert!(!picture.contains("all seats"));
+    }
+}

@@ -1,0 +1,178 @@
+//! The figures of a run, and what follows from them.
+
+use crate::workload::Better;
+use serde::Serialize;
+
+/// Where a round ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// On the host itself, with its own drivers.
+    Native,
+    /// In one seat, no other running.
+    OneSeat,
+    /// In each of all seats at once.
+    AllSeats,
+}
+
+/// Who ran the machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Nobody: the host itself.
+    Host,
+    /// Ourselves.
+    Allod,
+    /// QEMU, on the same devices in the same run.
+    Qemu,
+}
+
+impl Engine {
+    /// Returns its name as people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Allod => "Allod",
+            Self::Qemu => "QEMU",
+        }
+    }
+}
+
+/// The rounds of one workload at one place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Series {
+    /// The workload's name.
+    pub workload: String,
+    /// Where.
+    pub condition: Condition,
+    /// Under whom.
+    pub engine: Engine,
+    /// In which seat; none on the host.
+    pub seat: Option<String>,
+    /// One figure per round.
+    pub rounds: Vec<f64>,
+}
+
+/// How far apart rounds are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
+    /// The standard deviation as percent of the mean; 0 with fewer than two rounds.
+    pub deviation_percent: f64,
+}
+
+impl Series {
+    /// Returns the sum of its rounds, as Table 1 has it.
+    pub fn sum(&self) -> f64 {
+        self.rounds.iter().sum()
+    }
+
+    /// Returns the mean of its rounds; 0 without rounds.
+    pub fn mean(&self) -> f64 {
+        if self.rounds.is_empty() { 0.0 } else { self.sum() / self.rounds.len() as f64 }
+    }
+
+    /// Returns how far apart its rounds are; none without rounds.
+    pub fn spread(&self) -> Option<Spread> {
+        let least = self.rounds.iter().copied().reduce(f64::min)?;
+        let greatest = self.rounds.iter().copied().reduce(f64::max)?;
+        let (mean, count) = (self.mean(), self.rounds.len());
+        let squares: f64 = self.rounds.iter().map(|round| (round - mean).powi(2)).sum();
+        let deviation = if count < 2 { 0.0 } else { (squares / (count - 1) as f64).sqrt() };
+        let deviation_percent = if mean > 0.0 { 100.0 * deviation / mean } else { 0.0 };
+        Some(Spread { least, greatest, deviation_percent })
+    }
+}
+
+/// All figures of a run with the conditions they were measured under.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Result {
+    /// What they depend on, as name and value.
+    pub conditions: Vec<(String, String)>,
+    /// The figures.
+    pub series: Vec<Series>,
+}
+
+impl Result {
+    /// Returns the series of a workload at a place under somebody, one per seat.
+    pub fn of(&self, workload: &str, condition: Condition, engine: Engine) -> Vec<&Series> {
+        let fits = |series: &&Series| {
+            series.workload == workload && series.condition == condition && series.engine == engine
+        };
+        self.series.iter().filter(fits).collect()
+    }
+
+    /// Returns the seats' figures as percent of native: where more is better the sum over all seats, as Table 1 has it,
+    /// so that two seats at full speed are 200; where less is better native over the mean of the seats, so that 100 is as
+    /// good as native. None when either was not measured.
+    pub fn percent(
+        &self,
+        workload: &str,
+        better: Better,
+        condition: Condition,
+        engine: Engine,
+    ) -> Option<f64> {
+        let native = self.of(workload, Condition::Native, Engine::Host).first()?.mean();
+        let seats = self.of(workload, condition, engine);
+        let sum: f64 = seats.iter().map(|series| series.mean()).sum();
+        let percent = match better {
+            Better::Larger => 100.0 * sum / native,
+            Better::Smaller => 100.0 * native / (sum / seats.len() as f64),
+        };
+        percent.is_finite().then_some(percent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(condition: Condition, engine: Engine, seat: &str, rounds: &[f64]) -> Series {
+        let seat = (!seat.is_empty()).then(|| seat.to_owned());
+        Series { workload: "fill".into(), condition, engine, seat, rounds: rounds.to_vec() }
+    }
+
+    #[test]
+    fn the_papers_table_comes_out_as_printed() {
+        // Table 1: native 16541 points, two seats together 27388, which is 165.58 percent.
+        let result = Result {
+            conditions: Vec::new(),
+            series: vec![
+                series(Condition::Native, Engine::Host, "", &[16541.0]),
+                series(Condition::AllSeats, Engine::Allod, "one", &[13694.0]),
+                series(Condition::AllSeats, Engine::Allod, "two", &[13694.0]),
+            ],
+        };
+        let percent = result.percent("fill", Better::Larger, Condition::AllSeats, Engine::Allod).unwrap();
+        assert!((percent - 165.58).abs() < 0.01, "{percent}");
+        assert_eq!(result.percent("fill", Better::Larger, Condition::OneSeat, Engine::Allod), Some(0.0));
+        assert_eq!(result.percent("disk", Better::Larger, Condition::AllSeats, Engine::Allod), None);
+    }
+
+    #[test]
+    fn a_shorter_time_is_more_percent() {
+        let result = Result {
+            conditions: Vec::new(),
+            series: vec![
+                series(Condition::Native, Engine::Host, "", &[50.0]),
+                series(Condition::OneSeat, Engine::Qemu, "one", &[100.0]),
+            ],
+        };
+        assert_eq!(result.percent("fill", Better::Smaller, Condition::OneSeat, Engine::Qemu), Some(50.0));
+        assert_eq!(result.percent("fill", Better::Smaller, Condition::AllSeats, Engine::Qemu), None);
+    }
+
+    #[test]
+    fn spreads_are_those_of_a_sample() {
+        let spread = series(Condition::Native, Engine::Host, "", &[9.0, 10.0, 11.0]).spread().unwrap();
+        assert_eq!((spread.least, spread.greatest, spread.deviation_percent), (9.0, 11.0, 10.0));
+        assert_eq!(series(Condition::Native, Engine::Host, "", &[]).spread(), None);
+        assert_eq!(
+            series(Condition::Native, Engine::Host, "", &[3.0]).spread().unwrap().deviation_percent,
+            0.0
+        );
+    }
+}

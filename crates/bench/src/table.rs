@@ -1,0 +1,108 @@
+//! The figures as a table in Markdown, which is readable as it is.
+
+use crate::result::{Condition, Engine, Result, Series};
+use crate::workload::{Better, WORKLOADS, Workload};
+use std::fmt::Write as _;
+
+/// The seats' columns.
+const SEATS: [(Condition, Engine); 4] = [
+    (Condition::OneSeat, Engine::Allod),
+    (Condition::OneSeat, Engine::Qemu),
+    (Condition::AllSeats, Engine::Allod),
+    (Condition::AllSeats, Engine::Qemu),
+];
+
+/// Writes the table, with what the figures depend on below it. Columns nobody measured are left out.
+pub fn table(result: &Result) -> String {
+    let columns: Vec<(Condition, Engine)> = SEATS
+        .into_iter()
+        .filter(|(condition, engine)| {
+            result.series.iter().any(|series| series.condition == *condition && series.engine == *engine)
+        })
+        .collect();
+    let mut text = String::from("| workload | unit | native |");
+    for (condition, engine) in &columns {
+        let seats = match condition {
+            Condition::AllSeats => format!("{} seats at once", seat_count(result, *engine)),
+            _ => "one seat".to_owned(),
+        };
+        write!(text, " {seats}, {} |", engine.name()).ok();
+    }
+    text.push_str("\n|---|---|---|");
+    text.push_str(&"---|".repeat(columns.len()));
+    text.push('\n');
+    for workload in WORKLOADS {
+        if result.series.iter().any(|series| series.workload == workload.name) {
+            row(&mut text, result, workload, &columns);
+        }
+    }
+    text.push('\n');
+    for (name, value) in &result.conditions {
+        writeln!(text, "- {name}: {value}").ok();
+    }
+    text
+}
+
+fn seat_count(result: &Result, engine: Engine) -> usize {
+    let seats = |workload: &Workload| result.of(workload.name, Condition::AllSeats, engine).len();
+    WORKLOADS.iter().map(seats).max().unwrap_or(0)
+}
+
+fn row(text: &mut String, result: &Result, workload: &Workload, columns: &[(Condition, Engine)]) {
+    let less = if workload.better == Better::Smaller { ", less is better" } else { "" };
+    let native = result.of(workload.name, Condition::Native, Engine::Host);
+    let native = native.first().map_or("-".to_owned(), |series| cell(series));
+    write!(text, "| {} | {}{less} | {native} |", workload.name, workload.unit).ok();
+    for (condition, engine) in columns {
+        let seats: Vec<String> =
+            result.of(workload.name, *condition, *engine).iter().map(|series| cell(series)).collect();
+        let percent = result.percent(workload.name, workload.better, *condition, *engine);
+        match percent {
+            Some(percent) if !seats.is_empty() => {
+                write!(text, " {} = **{percent:.1} %** |", seats.join(" + ")).ok()
+            }
+            _ => write!(text, " - |").ok(),
+        };
+    }
+    text.push('\n');
+}
+
+/// Writes a mean with how far apart its rounds are.
+fn cell(series: &Series) -> String {
+    let deviation = series.spread().map_or(0.0, |spread| spread.deviation_percent);
+    let mean = series.mean();
+    let digits = if mean < 100.0 { 1 } else { 0 };
+    format!("{mean:.digits$} ±{deviation:.0} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_has_no_column() {
+        let series = |condition, engine, seat: Option<&str>, rounds: &[f64]| Series {
+            workload: "fill".into(),
+            condition,
+            engine,
+            seat: seat.map(str::to_owned),
+            rounds: rounds.to_vec(),
+        };
+        let result = Result {
+            conditions: vec![("kernel".into(), "6.12".into())],
+            series: vec![
+                series(Condition::Native, Engine::Host, None, &[100.0, 100.0]),
+                series(Condition::AllSeats, Engine::Allod, Some("a"), &[60.0]),
+                series(Condition::AllSeats, Engine::Allod, Some("b"), &[50.0]),
+            ],
+        };
+        let expected = "\
+| workload | unit | native | 2 seats at once, Allod |
+|---|---|---|---|
+| fill | frames/s | 100 ±0 % | 60.0 ±0 % + 50.0 ±0 % = **110.0 %** |
+
+- kernel: 6.12
+";
+        assert_eq!(table(&result), expected);
+    }
+}

@@ -1,0 +1,110 @@
+//! What is run, the same on the host and in a guest, and how a round's figure is read from what it prints.
+
+/// Whether a larger figure is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Better {
+    /// Frames, bytes, loops per second.
+    Larger,
+    /// Times.
+    Smaller,
+}
+
+/// A benchmark that a shell can run in a few seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Workload {
+    /// Its name.
+    pub name: &'static str,
+    /// What it stands for, in a few words.
+    pub about: &'static str,
+    /// The figure's unit.
+    pub unit: &'static str,
+    /// Which way is up.
+    pub better: Better,
+    /// A line for a POSIX shell; prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes.
+    pub script: &'static str,
+    /// Whether it needs a device of the seat, and so a seat to compare with.
+    pub device: bool,
+}
+
+/// What stands before a figure on a line.
+pub const MARK: &str = "bench-figure";
+
+/// All there are. The first says what the processor alone costs: where that is below native, all others are too, by the
+/// same tax.
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "cpu",
+        about: "a loop on one processor, nothing else",
+        unit: "Mloops/s",
+        better: Better::Larger,
+        script: "allod-scene measure --seconds $SECONDS_A_ROUND spin",
+        device: false,
+    },
+    Workload {
+        name: "fill",
+        about: "2D: the whole picture of the seat's own card, filled",
+        unit: "frames/s",
+        better: Better::Larger,
+        script: "allod-scene measure --seconds $SECONDS_A_ROUND fill",
+        device: true,
+    },
+    Workload {
+        name: "disk",
+        about: "storage: 4 KiB random reads, 32 at a time, on the seat's own NVMe disk",
+        unit: "IOPS",
+        better: Better::Larger,
+        script: "fio --name=r --filename=/dev/nvme0n1 --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
+                 --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
+                 awk -F';' '{print \"bench-figure\", $8}'",
+        device: true,
+    },
+    Workload {
+        name: "wake",
+        about: "latency: how late a timer of 1 ms wakes its sleeper, 99th percentile",
+        unit: "µs",
+        better: Better::Smaller,
+        script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
+        device: false,
+    },
+];
+
+/// Finds a workload by its name.
+pub fn find_workload(name: &str) -> Option<&'static Workload> {
+    WORKLOADS.iter().find(|workload| workload.name == name)
+}
+
+/// Reads `WORKLOAD: bench-figure NUMBER` out of a line, wherever in it that stands; none for any other line.
+///
+/// Consoles mix lines of kernels with those of programs, so the words may be anywhere.
+pub fn reading(line: &str) -> Option<(&'static Workload, f64)> {
+    let (before, after) = line.split_once(MARK)?;
+    let name = before.trim_end().strip_suffix(':')?.rsplit([' ', '\t']).next()?;
+    let figure: f64 = after.split_whitespace().next()?.parse().ok()?;
+    let workload = find_workload(name)?;
+    (figure.is_finite() && figure >= 0.0).then_some((workload, figure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_and_noise_is_not() {
+        let rows = [
+            ("fill: bench-figure 61.5", Some(("fill", 61.5))),
+            ("[   12.3] random: cpu: bench-figure 7 Mloops/s\r", Some(("cpu", 7.0))),
+            ("bench-figure 61.5", None),
+            ("other: bench-figure 61.5", None),
+            ("fill: bench-figure", None),
+            ("fill: bench-figure fast", None),
+            ("fill: bench-figure -1", None),
+            ("fill: bench-figure inf", None),
+            ("fill: 61.5", None),
+        ];
+        for (line, expected) in rows {
+            let found = reading(line).map(|(workload, figure)| (workload.name, figure));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+}
