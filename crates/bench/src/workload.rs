@@ -21,10 +21,9 @@ pub struct Workload {
     pub unit: &'static str,
     /// Which way is up.
     pub better: Better,
-    /// A line for a POSIX shell; prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes.
+    /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes,
+    /// `$CARD` and `$DISK` where the seat's devices are.
     pub script: &'static str,
-    /// Whether it needs a device of the seat, and so a seat to compare with.
-    pub device: bool,
 }
 
 /// What stands before a figure on a line.
@@ -39,25 +38,22 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "Mloops/s",
         better: Better::Larger,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND spin",
-        device: false,
     },
     Workload {
         name: "fill",
         about: "2D: the whole picture of the seat's own card, filled",
         unit: "frames/s",
         better: Better::Larger,
-        script: "allod-scene measure --seconds $SECONDS_A_ROUND fill",
-        device: true,
+        script: "allod-scene --card $CARD measure --seconds $SECONDS_A_ROUND fill",
     },
     Workload {
         name: "disk",
         about: "storage: 4 KiB random reads, 32 at a time, on the seat's own NVMe disk",
         unit: "IOPS",
         better: Better::Larger,
-        script: "fio --name=r --filename=/dev/nvme0n1 --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
+        script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
                  --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
                  awk -F';' '{print \"bench-figure\", $8}'",
-        device: true,
     },
     Workload {
         name: "wake",
@@ -65,7 +61,6 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "µs",
         better: Better::Smaller,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
-        device: false,
     },
 ];
 
