@@ -141,7 +141,7 @@ pub fn run(
     })();
     progress("giving the devices back");
     let given_back = give_back(system, &names, options);
-    measured.and(given_back.map_err(BenchError::from))?;
+    measured.and(given_back)?;
     Ok(result)
 }
 

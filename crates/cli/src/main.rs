@@ -4,6 +4,7 @@
 mod answer;
 mod claim;
 mod claims;
+mod bench;
 mod console;
 mod devices;
 mod doctor;
@@ -40,6 +41,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Bench(bench::Arguments),
     Console(console::Arguments),
     Claim(claim::Arguments),
     Claims(claims::Arguments),
@@ -66,6 +68,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Console(arguments) => console::run(&arguments),
         Verb::Claim(arguments) => claim::run(&arguments),
         Verb::Claims(arguments) => claims::run(&arguments),

@@ -1,0 +1,152 @@
+//! `allod bench`: native against seats, on the same devices in one run.
+
+use crate::host_source::HostSource;
+use crate::{plan as plan_verb, print};
+use ::bench::{Engine, WORKLOADS, Workload};
+use anyhow::{Context, bail};
+use host::system::RunningSystem;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Measure the host itself, one seat of FILE and all of them at once, and print the seats as percent of native.
+///
+/// Each seat's kernel is started with a RAM disk whose guest does what its console is told (docs/examples/bench has one for
+/// the lab). The devices are claimed for the run and given back after it; seats that are up keep theirs, so take them down
+/// before.
+///
+/// Exit status: 0 measured; 1 not, with the reason; 2 the seat file or the command line makes no sense.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The seat file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The RAM disk of the guests
+    #[arg(long, value_name = "INITRD")]
+    guest: PathBuf,
+    /// Rounds of each workload
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Seconds that a round takes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+    /// Only this workload; may be given several times (cpu, fill, disk, wake)
+    #[arg(long = "workload", value_name = "NAME", value_parser = workload)]
+    workloads: Vec<&'static Workload>,
+    /// Who runs the machines; may be given several times, and then all are measured in this run
+    #[arg(long = "engine", value_name = "allod|qemu", value_parser = engine, default_value = "allod")]
+    engines: Vec<Engine>,
+    /// All figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Draw the percentages into FILE, as SVG
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Where the ledger of claims is
+    #[arg(long, value_name = "DIR", default_value = host::ledger::STATE_DIRECTORY)]
+    state: PathBuf,
+    #[command(flatten)]
+    source: HostSource,
+}
+
+fn workload(name: &str) -> Result<&'static Workload, String> {
+    ::bench::find_workload(name).ok_or_else(|| {
+        let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        format!("there is no such workload; there are {}", known.join(", "))
+    })
+}
+
+fn engine(name: &str) -> Result<Engine, String> {
+    match name {
+        "allod" => Ok(Engine::Allod),
+        "qemu" => Ok(Engine::Qemu),
+        _ => Err("an engine is allod or qemu".to_owned()),
+    }
+}
+
+/// Measures and prints.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match measure(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("allod: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let file = match plan_verb::seats(&arguments.file) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("allod: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    if !arguments.guest.is_file() {
+        bail!("there is no RAM disk {}", arguments.guest.display());
+    }
+    let inventory = arguments.source.read()?;
+    let plan = match ::plan::plan(&inventory, &file, &[], &[]) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            print::out(&::plan::refusal_text(&refusal)).context("cannot write to standard output")?;
+            return Ok(ExitCode::from(1));
+        }
+    };
+    let workloads = match arguments.workloads.as_slice() {
+        [] => WORKLOADS.iter().collect(),
+        chosen => chosen.to_vec(),
+    };
+    let options = ::bench::Options {
+        workloads,
+        rounds: arguments.rounds,
+        seconds: arguments.seconds,
+        engines: arguments.engines.clone(),
+        initrd: arguments.guest.clone(),
+        allod: std::env::current_exe().context("cannot find this program")?,
+        state: arguments.state.clone(),
+    };
+    let system = RunningSystem::open()?;
+    let mut result =
+        ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;
+    result.conditions = conditions(&options);
+    if let Some(picture) = &arguments.svg {
+        fs::write(picture, ::bench::picture(&result))
+            .with_context(|| format!("cannot write the picture {}", picture.display()))?;
+    }
+    let text =
+        if arguments.json { serde_json::to_string_pretty(&result)? + "\n" } else { ::bench::table(&result) };
+    print::out(&text).context("cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what the figures depend on, as name and value.
+fn conditions(options: &::bench::Options) -> Vec<(String, String)> {
+    let read = |path: &str| fs::read_to_string(Path::new(path)).unwrap_or_default();
+    let processors = read("/proc/cpuinfo");
+    let field = |name: &str| {
+        let line = processors.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
+    };
+    let mut conditions = vec![
+        ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("processor".to_owned(), field("model name")),
+        ("rounds".to_owned(), format!("{} of {} s each", options.rounds, options.seconds)),
+        ("huge pages".to_owned(), read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
+    ];
+    if field("flags").split(' ').any(|flag| flag == "hypervisor") {
+        let note = "this host is a virtual machine itself: the guests' processors are nested, and no ratio here is evidence \
+                    of speed on hardware; `cpu` is the tax on all of them";
+        conditions.push(("beware".to_owned(), note.to_owned()));
+    }
+    if options.engines.contains(&Engine::Qemu) {
+        let output = Command::new("qemu-system-x86_64").arg("--version").output();
+        let version =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        conditions.push(("QEMU".to_owned(), version.lines().next().unwrap_or_default().to_owned()));
+    }
+    conditions
+}
