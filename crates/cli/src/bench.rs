@@ -5,6 +5,7 @@ use crate::{plan as plan_verb, print};
 use ::bench::{Engine, WORKLOADS, Workload};
 use anyhow::{Context, bail};
 use host::system::RunningSystem;
+use seat::places::Places;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -42,9 +43,6 @@ pub(crate) struct Arguments {
     /// Draw the percentages into FILE, as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Where the ledger of claims is
-    #[arg(long, value_name = "DIR", default_value = host::ledger::STATE_DIRECTORY)]
-    state: PathBuf,
     #[command(flatten)]
     source: HostSource,
 }
@@ -105,7 +103,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         engines: arguments.engines.clone(),
         initrd: arguments.guest.clone(),
         allod: std::env::current_exe().context("cannot find this program")?,
-        state: arguments.state.clone(),
+        state: Places::of_environment().state,
     };
     let system = RunningSystem::open()?;
     let mut result =
