@@ -31,13 +31,17 @@ pub(crate) struct Options {
     /// The folder the pictures and the page go to; target/demo when not given.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave out the set-up and the build: show what was built before.
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// Shows the main job as phases of `report`.
 pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) {
     eprintln!("{ANNOUNCEMENT}");
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
-    if setup::run(&setup::Options::default(), report) && build_release(report) {
+    let ready = options.no_build || setup::run(&setup::Options::default(), report) && build_release(report);
+    if ready {
         report.phase("demo", || show(workspace, &out));
     }
 }

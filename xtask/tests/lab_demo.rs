@@ -29,7 +29,8 @@ fn two_people_share_a_host_and_its_devices_come_back() {
     let page = fs::read_to_string(out.join("index.html")).unwrap();
     let mut rest = page.as_str();
     for words in SEEN {
-        let at = rest.find(words).unwrap_or_else(|| panic!("the page does not say `{words}` (any more)\n{said}"));
+        let at =
+            rest.find(words).unwrap_or_else(|| panic!("the page does not say `{words}` (any more)\n{said}"));
         rest = &rest[at..];
     }
     assert_eq!(page.matches("data:image/png;base64,").count(), 3, "a picture of each monitor");

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const EVENT: usize = 24;
 /// Type of key events (input-event-codes.h).
 const EV_KEY: u16 = 1;
+/// The code of the power button.
+const KEY_POWER: u16 = 116;
 /// Value of a key going down; up is 0, repeat is 2.
 const DOWN: i32 = 1;
 /// Events taken from one device in one go.
@@ -29,6 +31,7 @@ const LETTERS: &[u8; 58] = b"\0\x001234567890-=\0\0qwertyuiop[]\0\0asdfghjkl;'`\
 pub(crate) struct Keyboards {
     open: BTreeMap<PathBuf, File>,
     looked: Option<Instant>,
+    power: bool,
 }
 
 impl Keyboards {
@@ -39,19 +42,29 @@ impl Keyboards {
     /// Returns what was typed since the last call.
     pub(crate) fn read(&mut self) -> String {
         self.look_for_devices();
-        let mut typed = String::new();
+        let (mut typed, mut power) = (String::new(), false);
         self.open.retain(|_, file| {
             let mut buffer = [0; EVENT * BATCH];
             match file.read(&mut buffer) {
                 Ok(count) => {
-                    typed.extend(buffer[..count].chunks_exact(EVENT).filter_map(letter));
+                    let pressed = buffer[..count].chunks_exact(EVENT).filter_map(pressed);
+                    for code in pressed {
+                        power |= code == KEY_POWER;
+                        typed.extend(letter(code));
+                    }
                     true
                 }
                 // Nothing typed, or the device is gone.
                 Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
             }
         });
+        self.power |= power;
         typed
+    }
+
+    /// Says whether the power button has been pressed.
+    pub(crate) fn power_pressed(&self) -> bool {
+        self.power
     }
 
     /// Waits until something is typed, at most for `limit`.
@@ -86,13 +99,15 @@ impl Keyboards {
     }
 }
 
-/// Returns the letter of an event when it is a key that types one going down.
-fn letter(event: &[u8]) -> Option<char> {
+/// Returns the code of the key when an event is one going down.
+fn pressed(event: &[u8]) -> Option<u16> {
     let [.., t0, t1, c0, c1, v0, v1, v2, v3] = *event else { return None };
     let (kind, code) = (u16::from_le_bytes([t0, t1]), u16::from_le_bytes([c0, c1]));
-    if kind != EV_KEY || i32::from_le_bytes([v0, v1, v2, v3]) != DOWN {
-        return None;
-    }
+    (kind == EV_KEY && i32::from_le_bytes([v0, v1, v2, v3]) == DOWN).then_some(code)
+}
+
+/// Returns what a key types.
+fn letter(code: u16) -> Option<char> {
     LETTERS.get(usize::from(code)).filter(|letter| **letter != 0).map(|letter| char::from(*letter))
 }
 
@@ -125,7 +140,7 @@ mod tests {
             (vec![1, 2, 3], None),
         ];
         for (bytes, expected) in rows {
-            assert_eq!(letter(&bytes), expected, "{bytes:?}");
+            assert_eq!(pressed(&bytes).and_then(letter), expected, "{bytes:?}");
         }
     }
 }

@@ -35,7 +35,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Shows a scene on each head that has a monitor, or that is switched on by `--heads`.
+    /// Shows a scene on each head that has a monitor, or that is switched on by `--heads`, until the power button is
+    /// pressed.
     Show {
         /// The name in the band; head 2 and later get their number behind it.
         #[arg(long)]
@@ -138,6 +139,10 @@ fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Du
             println!("scene: typed {}", facts.typed);
         }
         told.tell(frame);
+        if keyboards.power_pressed() {
+            println!("scene: the power button was pressed");
+            break;
+        }
         if limit.is_some_and(|limit| begin.elapsed() >= limit) {
             break;
         }
