@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 /// The built-in profiles by name.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: &[(&str, &str)] = &[
     ("plain", include_str!("../profiles/plain.toml")),
     ("amd", include_str!("../profiles/amd.toml")),
     ("cards", include_str!("../profiles/cards.toml")),
@@ -166,7 +166,8 @@ impl Profile {
             return Self::parse(name, text);
         }
         if !name.ends_with(".toml") {
-            let known = BUILT_IN.map(|(known, _)| known).join(", ");
+            let known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+            let known = known.join(", ");
             return Err(ProfileError::Unknown { name: name.to_owned(), known });
         }
         let text =

@@ -19,6 +19,7 @@ pub(super) const LONG_FILES: &[(&str, usize)] = &[];
 pub(super) const SHARED_CRATES: &[(&str, &str)] = &[
     ("anyhow", "errors of binaries"),
     ("clap", "the command lines of several binaries"),
+    ("png", "seats write pictures, the demo reads the emulator's"),
     ("rustix", "safe system calls: the lab runs processes and knows nothing of `linux`"),
     ("serde", "derives on documents"),
     ("serde_json", "documents as text"),
