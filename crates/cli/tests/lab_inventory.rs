@@ -133,7 +133,8 @@ fn the_hosts_own_console_is_told_from_the_hardware_of_two_seats() {
     assert_eq!((status, report.verdict), (0, Verdict::Ready), "{report:?}");
     bench.does("modprobe -r vfio_pci");
     let (status, report) = bench.doctor();
-    assert_eq!((status, report.findings[0].code.as_str()), (1, "vfio-pci-not-loaded"), "{report:?}");
+    assert_eq!(status, 0, "the first claim loads it: {report:?}");
+    assert!(report.findings.iter().any(|finding| finding.code == "vfio-pci-not-loaded"), "{report:?}");
 
     bench.does("allod devices --json > /tmp/host.json");
     let again = bench.does("allod devices --json --inventory /tmp/host.json | diff - /tmp/host.json");

@@ -30,9 +30,12 @@ pub(super) fn kvm(inventory: &HostInventory) -> Vec<Finding> {
 /// VFIO: its modules and `/dev/vfio/vfio`.
 pub(super) fn vfio(inventory: &HostInventory) -> Vec<Finding> {
     let consequence = "no device can be given to a seat";
-    if state(inventory, "vfio_pci") != ModuleState::Present {
-        // Loading it loads the rest of VFIO (soft dependencies of the module vfio).
-        return vec![absent(inventory, "vfio_pci", "/dev/vfio/vfio", consequence)];
+    match state(inventory, "vfio_pci") {
+        ModuleState::Present => {}
+        ModuleState::Loadable => return vec![loaded_with_the_first_claim()],
+        ModuleState::Missing | ModuleState::Unknown => {
+            return vec![absent(inventory, "vfio_pci", "/dev/vfio/vfio", consequence)];
+        }
     }
     if state(inventory, "vfio_iommu_type1") != ModuleState::Present && !usable(node(inventory, "/dev/iommu"))
     {
@@ -57,6 +60,16 @@ pub(super) fn vfio(inventory: &HostInventory) -> Vec<Finding> {
             .fix(step("run Allod on the host itself, or give the container /dev/vfio"))
             .done(),
     }]
+}
+
+/// Loading vfio-pci loads the rest of VFIO (soft dependencies of the module vfio).
+fn loaded_with_the_first_claim() -> Finding {
+    finding::new("vfio-pci-not-loaded", Severity::Warning)
+        .is("the module vfio_pci is not loaded")
+        .because("/sys/module/vfio_pci is not there; the first claim loads it")
+        .so("whether VFIO works here is known only then")
+        .fix(command("modprobe vfio-pci", "loads it now; `allod doctor` then looks at the rest"))
+        .done()
 }
 
 pub(super) fn usable(node: Option<&DeviceNode>) -> bool {

@@ -46,6 +46,14 @@ fn a_good_desktop_is_ready_and_every_link_of_the_chain_is_named() {
 }
 
 #[test]
+fn a_driver_that_the_first_claim_loads_blocks_nothing() {
+    let mut host = desktop();
+    module(&mut host, "vfio_pci", ModuleState::Loadable);
+    assert_eq!(examine(&host).verdict, Verdict::Ready);
+    assert!(codes(&host, Severity::Warning).contains(&"vfio-pci-not-loaded".to_owned()));
+}
+
+#[test]
 fn each_broken_link_blocks_with_its_own_code() {
     type Break = fn(&mut HostInventory);
     let rows: [(Break, &str); 9] = [
@@ -67,7 +75,7 @@ fn each_broken_link_blocks_with_its_own_code() {
         (|host| host.iommu.interrupt_remapping = Some(false), "interrupt-remapping-off"),
         (|host| node(host, "/dev/kvm", false, false), "kvm-amd-not-loaded"),
         (|host| node(host, "/dev/kvm", true, false), "kvm-no-access"),
-        (|host| module(host, "vfio_pci", ModuleState::Loadable), "vfio-pci-not-loaded"),
+        (|host| module(host, "vfio_pci", ModuleState::Missing), "vfio-pci-not-loaded"),
         (|host| module(host, "vfio_iommu_type1", ModuleState::Missing), "vfio-iommu-type1-not-loaded"),
         (|host| node(host, "/dev/vfio/vfio", false, false), "vfio-no-node"),
     ];

@@ -1,0 +1,61 @@
+//! A host of the lab for scenarios of claims: booted, asked, cut off.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use lab::{Failure, Host, Lab, Output, Profile};
+
+/// A command takes a few seconds; much more when the machine is loaded.
+const LIMIT: Duration = Duration::from_secs(90);
+
+pub(crate) struct Bench(Host);
+
+impl Bench {
+    /// Boots a host; `None` after saying aloud what is missing for one.
+    pub(crate) fn boot(profile: &str) -> Option<Self> {
+        Self::boot_with(profile, None)
+    }
+
+    /// Boots a host that sees `share` as /share.
+    pub(crate) fn boot_with(profile: &str, share: Option<&Path>) -> Option<Self> {
+        let lab = Lab::new(Profile::named(profile).unwrap());
+        let lab = match share {
+            Some(folder) => lab.share(folder),
+            None => lab,
+        };
+        let boot = || lab.boot(&|stage| eprintln!("lab: {stage}"));
+        match boot() {
+            Err(Failure::Image(error)) => {
+                println!("SKIPPED: no lab host: {error}");
+                None
+            }
+            Err(failure) if failure.is_hang() => {
+                eprintln!("lab: {failure}; trying once more");
+                Some(Self(boot().unwrap_or_else(|failure| panic!("{failure}"))))
+            }
+            booted => Some(Self(booted.unwrap_or_else(|failure| panic!("{failure}")))),
+        }
+    }
+
+    pub(crate) fn run(&self, script: &str) -> Output {
+        self.within(script, LIMIT)
+    }
+
+    pub(crate) fn within(&self, script: &str, limit: Duration) -> Output {
+        self.0.run_within(script, limit).unwrap_or_else(|failure| panic!("{script}: {failure}"))
+    }
+
+    /// Runs what has to succeed.
+    pub(crate) fn does(&self, script: &str) -> Output {
+        let output = self.run(script);
+        assert!(output.is_success(), "{script}: {output:?}");
+        output
+    }
+
+    /// Takes the host's power away.
+    pub(crate) fn power_cut(self) {
+        self.0.power_cut();
+    }
+}
