@@ -30,6 +30,9 @@ pub(crate) struct Arguments {
     /// The guest's serial console (the default)
     #[arg(long, conflicts_with = "vmm")]
     console: bool,
+    /// What the seat's firmware wrote to its debug port; OVMF as Debian builds it writes nothing there
+    #[arg(long, conflicts_with_all = ["vmm", "console"])]
+    firmware: bool,
     /// What the machine's process and the seat's supervisor wrote to standard error
     #[arg(long)]
     vmm: bool,
@@ -42,9 +45,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn logs(arguments: &Arguments) -> Result<(), Failed> {
     let places = Places::of_environment().seat(&arguments.seat);
-    let paths: Vec<PathBuf> = match arguments.vmm {
-        true => vec![places.supervisor_log(), places.machine_log()],
-        false => vec![places.console_log()],
+    let paths: Vec<PathBuf> = match (arguments.vmm, arguments.firmware) {
+        (true, _) => vec![places.supervisor_log(), places.machine_log()],
+        (_, true) => vec![places.firmware_log()],
+        _ => vec![places.console_log()],
     };
     let mut last = None;
     for path in &paths {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use seat::firmware::Firmware;
+use seat::functions::Wanted;
 use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
@@ -69,9 +70,10 @@ pub(crate) struct Arguments {
     /// An emulated graphics card, with the size of picture that its monitor prefers (see `allod screenshot`)
     #[arg(long, value_name = "WxH", num_args = 0..=1, default_missing_value = "1280x800", value_parser = display)]
     display: Option<Display>,
-    /// A PCI function of this host that the machine is to have, bound to vfio-pci; may be given several times
-    #[arg(long, value_name = "BDF")]
-    device: Vec<PciAddress>,
+    /// A PCI function of this host that the machine is to have, bound to vfio-pci; `,rom=FILE` behind it shows the guest
+    /// that option ROM in place of the card's own. May be given several times
+    #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device)]
+    device: Vec<Wanted>,
     /// Leave the entropy device (virtio-rng) out
     #[arg(long)]
     no_rng: bool,
@@ -147,6 +149,17 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
     Ok(report)
 }
 
+/// Reads `BDF` or `BDF,rom=FILE`.
+fn device(text: &str) -> Result<Wanted, String> {
+    let (address, rom) = match text.split_once(",rom=") {
+        Some((_, "")) => return Err("an option ROM needs a file".to_owned()),
+        Some((address, rom)) => (address, Some(rom.into())),
+        None => (text, None),
+    };
+    let address: PciAddress = address.parse().map_err(|error| format!("{error}"))?;
+    Ok(Wanted { rom, ..Wanted::from(address) })
+}
+
 /// Reads `FILE` or `FILE,ro`.
 fn disk(text: &str) -> Result<Disk, String> {
     let (path, read_only) = match text.strip_suffix(",ro") {
@@ -191,7 +204,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         disks: arguments.disk.clone(),
         networks: arguments.net.clone(),
         display: arguments.display,
-        functions: arguments.device.iter().copied().map(Into::into).collect(),
+        functions: arguments.device.clone(),
         control: arguments.control.clone(),
         escape,
         end_on_reset: arguments.no_reboot,
@@ -221,7 +234,7 @@ fn start(arguments: &Arguments) -> Start {
 
 #[cfg(test)]
 mod tests {
-    use super::{disk, display};
+    use super::{device, disk, display};
 
     #[test]
     fn a_display_is_a_width_and_a_height() {
@@ -229,6 +242,20 @@ mod tests {
         assert_eq!((found.width, found.height), (1024, 768));
         for wrong in ["", "x", "1024", "1024x", "0x0", "99999x10", "3841x2160"] {
             display(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_device_is_an_address_and_may_have_another_rom() {
+        for (text, address, rom) in [
+            ("01:00.0", "0000:01:00.0", None),
+            ("0000:0a:00.1,rom=card,2.rom", "0000:0a:00.1", Some("card,2.rom")),
+        ] {
+            let wanted = device(text).unwrap();
+            assert_eq!((wanted.address.to_string(), wanted.rom), (address.to_owned(), rom.map(Into::into)));
+        }
+        for bad in ["", "01:00", "01:00.0,rom=", "01:00.0,x"] {
+            device(bad).unwrap_err();
         }
     }
 

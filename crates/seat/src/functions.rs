@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use linux::sysfs::Tree;
 use linux::vfio::Group;
@@ -24,17 +25,19 @@ const CONTAINER: &str = "/dev/vfio/vfio";
 const IOMMUFD: &str = "/dev/iommu";
 
 /// A function that a machine is to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Its address on the host.
     pub address: PciAddress,
     /// The slot and the function number in which the guest sees it; none: where there is room.
     pub place: Option<(u8, u8)>,
+    /// A file with the option ROM that the guest is to see in place of the card's own.
+    pub rom: Option<PathBuf>,
 }
 
 impl From<PciAddress> for Wanted {
     fn from(address: PciAddress) -> Self {
-        Self { address, place: None }
+        Self { address, place: None, rom: None }
     }
 }
 
@@ -52,6 +55,7 @@ struct FoundFunction {
     cdev: Option<String>,
     slot: u8,
     function: u8,
+    rom: Option<PathBuf>,
 }
 
 /// The open files of the functions.
@@ -59,6 +63,8 @@ struct FoundFunction {
 pub(crate) struct OpenFunctions {
     pub(crate) files: OpenFiles,
     pub(crate) functions: Vec<AssignedFunctionSpec>,
+    // For each function, the file of its option ROM.
+    roms: Vec<Option<OwnedFd>>,
 }
 
 /// As [`spec::VfioFiles`], owned.
@@ -78,13 +84,16 @@ impl OpenFunctions {
             }
             OpenFiles::Iommufd { control, devices } => (control, devices.iter().collect()),
         };
-        std::iter::once(first).chain(rest)
+        std::iter::once(first).chain(rest).chain(self.roms.iter().flatten())
     }
 
     /// The document that names the files by their numbers.
     pub(crate) fn spec(&self) -> AssignedSpec {
         let number = |file: &OwnedFd| InheritedFd(file.as_raw_fd());
         let mut functions = self.functions.clone();
+        for (function, rom) in functions.iter_mut().zip(&self.roms) {
+            function.rom = rom.as_ref().map(number);
+        }
         let files = match &self.files {
             OpenFiles::Groups { container, groups } => VfioFiles::Groups {
                 container: number(container),
@@ -169,6 +178,14 @@ pub enum Reason {
         /// What the kernel said.
         errno: Errno,
     },
+    /// The file of an option ROM cannot be opened.
+    #[error("open the option ROM {}: {errno}", path.display())]
+    Rom {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
     /// More than a machine has places for.
     #[error("{wanted} slots are needed and a machine has {SLOT_LIMIT}; assign fewer cards")]
     Slots {
@@ -234,6 +251,7 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAs
         if let Some((slot, number)) = told.and_then(|wanted| wanted.place) {
             (function.slot, function.function) = (slot, number);
         }
+        function.rom = told.and_then(|wanted| wanted.rom.clone());
     }
     if reasons.is_empty() { Ok(Found { functions }) } else { Err(CannotAssign(reasons)) }
 }
@@ -266,7 +284,8 @@ fn find_one(tree: &dyn Tree, address: PciAddress, reasons: &mut Vec<Reason>) -> 
     }
     let shown = tree.list(&format!("{device}/vfio-dev")).unwrap_or_default();
     let cdev = shown.first().map(|name| format!("/dev/vfio/devices/{name}"));
-    Some(FoundFunction { address, group, cdev: cdev.filter(|path| tree.exists(path)), slot: 0, function: 0 })
+    let cdev = cdev.filter(|path| tree.exists(path));
+    Some(FoundFunction { address, group, cdev, slot: 0, function: 0, rom: None })
 }
 
 /// The functions of a group that a host driver holds.
@@ -316,8 +335,10 @@ impl Found {
             Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
             _ => open_groups(tree, &self.functions, &mut reasons),
         };
+        let roms = self.functions.iter().map(|function| open_rom(function.rom.as_deref()?, &mut reasons));
+        let roms = roms.collect();
         match opened {
-            Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs() }),
+            Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs(), roms }),
             _ => Err(CannotAssign(reasons)),
         }
     }
@@ -329,6 +350,7 @@ impl Found {
             file: None,
             slot: found.slot,
             function: found.function,
+            rom: None,
         };
         self.functions.iter().map(spec).collect()
     }
@@ -362,6 +384,18 @@ fn open_groups(tree: &dyn Tree, functions: &[FoundFunction], reasons: &mut Vec<R
 fn is_viable(id: u32, file: &OwnedFd) -> bool {
     let status = file.try_clone().ok().and_then(|file| Group::from_fd(id, file).ok()?.status().ok());
     status.is_none_or(|status| status.viable)
+}
+
+/// Opens the file of an option ROM.
+fn open_rom(path: &Path, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
+    match File::open(path) {
+        Ok(file) => Some(file.into()),
+        Err(error) => {
+            let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+            reasons.push(Reason::Rom { path: path.to_owned(), errno });
+            None
+        }
+    }
 }
 
 fn open(path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {

@@ -26,9 +26,6 @@ pub struct CannotRun {
 /// One thing that it cannot do, with its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// A file in place of a card's ROM.
-    #[error("{0} cannot have another ROM yet; remove `rom`")]
-    Rom(PciAddress),
     /// A virtual function that the claim does not have.
     #[error("virtual function {index} of {of} was not made")]
     NotMade {
@@ -99,7 +96,12 @@ fn start(seat: &SeatPlan, places: &SeatPlaces) -> Start {
         SeatStart::Firmware(firmware) => {
             let usual = (firmware.kind == FirmwareKind::Uefi).then(|| places.variables());
             let variables = firmware.variables.clone().or(usual);
-            Start::Firmware(Firmware { kind: firmware.kind, image: None, variables, log: None })
+            Start::Firmware(Firmware {
+                kind: firmware.kind,
+                image: None,
+                variables,
+                log: Some(places.firmware_log()),
+            })
         }
     }
 }
@@ -120,10 +122,8 @@ fn functions(seat: &SeatPlan, claimed: &[ClaimedFunction], reasons: &mut Vec<Rea
     for slot in &seat.slots {
         for function in &slot.functions {
             let Some(address) = address(function, claimed, reasons) else { continue };
-            if function.rom.is_some() {
-                reasons.push(Reason::Rom(address));
-            }
-            wanted.push(Wanted { address, place: Some((slot.port, function.number)) });
+            let place = Some((slot.port, function.number));
+            wanted.push(Wanted { address, place, rom: function.rom.clone() });
         }
     }
     wanted
@@ -154,7 +154,7 @@ fn address(
 #[cfg(test)]
 mod tests {
     use host::{fixtures, inventory};
-    use spec::plan::SeatPlan;
+    use spec::plan::{SeatPlan, Source};
     use spec::seat_file::SeatFile;
 
     use super::{Reason, Start, request};
@@ -216,8 +216,20 @@ mod tests {
     #[test]
     fn everything_that_cannot_be_is_told_at_once() {
         let mut seat = planned("");
-        seat.slots[0].functions[0].rom = Some("/rom".into());
+        let function = &mut seat.slots[0].functions[0];
+        let Source::Taken { address, identity, .. } = function.source.clone() else { panic!("{function:?}") };
+        function.source =
+            Source::Virtual { of: address, identity, index: 2, mac: None, vlan: None, name: String::new() };
         let reasons = request(&seat, &[], &places()).unwrap_err().reasons;
-        assert_eq!(reasons, [Reason::Rom("01:00.0".parse().unwrap())]);
+        assert_eq!(reasons, [Reason::NotMade { of: address, index: 2 }]);
+    }
+
+    #[test]
+    fn a_rom_of_a_file_takes_the_place_of_the_card_s() {
+        let mut seat = planned("");
+        seat.slots[0].functions[0].rom = Some("/rom".into());
+        let roms: Vec<_> =
+            request(&seat, &[], &places()).unwrap().functions.into_iter().map(|wanted| wanted.rom).collect();
+        assert_eq!(roms, [Some("/rom".into()), None]);
     }
 }

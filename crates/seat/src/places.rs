@@ -96,6 +96,11 @@ impl SeatPlaces {
         self.state.join("console.log")
     }
 
+    /// What the firmware wrote to its debug port.
+    pub fn firmware_log(&self) -> PathBuf {
+        self.state.join("firmware.log")
+    }
+
     /// What the machine's process wrote to standard error.
     pub fn machine_log(&self) -> PathBuf {
         self.state.join("machine.log")

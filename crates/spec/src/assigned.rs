@@ -57,6 +57,9 @@ pub struct AssignedFunctionSpec {
     pub slot: u8,
     /// Its function number there, 0 to 7. Every slot in use has a function 0.
     pub function: u8,
+    /// A file with the option ROM that the guest is to see instead of the card's own.
+    #[serde(default)]
+    pub rom: Option<InheritedFd>,
 }
 
 #[cfg(test)]
@@ -67,7 +70,8 @@ mod tests {
     #[test]
     fn both_ways_are_read_as_they_are_written() {
         let address = PciAddress::new(0, 3, 0, 0).unwrap();
-        let function = AssignedFunctionSpec { address, group: 7, file: None, slot: 0, function: 0 };
+        let function =
+            AssignedFunctionSpec { address, group: 7, file: None, slot: 0, function: 0, rom: None };
         let groups = vec![VfioGroupFile { id: 7, file: InheritedFd(5) }];
         for (files, function, text) in [
             (VfioFiles::Groups { container: InheritedFd(4), groups }, function, r#""groups":{"container":4"#),

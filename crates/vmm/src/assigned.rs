@@ -1,8 +1,11 @@
 //! The files of assigned functions, taken over from the process that opened them.
 
+use std::fs::File;
+use std::io::Read;
+
 use linux::vfio::{Access, Inherited};
 use machine::assigned::{FunctionPlace, Request};
-use spec::{AssignedFunctionSpec, AssignedSpec, VfioFiles};
+use spec::{AssignedFunctionSpec, AssignedSpec, InheritedFd, PciAddress, VfioFiles};
 
 use crate::{explain, take};
 
@@ -29,7 +32,32 @@ pub(crate) fn take_over(spec: &AssignedSpec) -> Result<Request, String> {
         function: function.function,
     };
     let access = Access::from_fds(files).map_err(explain)?;
-    Ok(Request { access, functions: spec.functions.iter().map(place).collect() })
+    let rom = |function: &AssignedFunctionSpec| Some(read_rom(function.address, function.rom?));
+    let roms = spec.functions.iter().filter_map(rom).collect::<Result<_, _>>()?;
+    Ok(Request { access, functions: spec.functions.iter().map(place).collect(), roms })
+}
+
+/// The largest ROM BAR there is.
+const LARGEST_ROM: u64 = 16 << 20;
+
+/// Reads the option ROM that the guest is to see. What is wrong with it is told and no reason to refuse: its owner may know
+/// better.
+fn read_rom(address: PciAddress, file: InheritedFd) -> Result<(PciAddress, Vec<u8>), String> {
+    let mut bytes = Vec::new();
+    File::from(take(file)?)
+        .take(LARGEST_ROM + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|errno| format!("read the option ROM for {address}: {errno}"))?;
+    if bytes.is_empty() || bytes.len() as u64 > LARGEST_ROM {
+        return Err(format!(
+            "the option ROM for {address} has {} bytes or more; one has at least a byte and at most 16 MiB",
+            bytes.len()
+        ));
+    }
+    for fault in pci::rom::judge(&bytes, None) {
+        eprintln!("allod-vmm: the option ROM for {address}: {fault}");
+    }
+    Ok((address, bytes))
 }
 
 fn own_file(function: &AssignedFunctionSpec) -> Result<(spec::PciAddress, std::os::fd::OwnedFd), String> {

@@ -15,7 +15,7 @@ use super::bars::{self, AssignedBar};
 use super::config::{self, Offered, View, ViewError};
 use super::health::{Health, explain};
 use super::reset::{self, DEADLINE, ResetOutcome, SlotOwner};
-use super::rom::LazyRom;
+use super::rom::{self, LazyRom};
 use super::snapshot::Snapshot;
 
 /// A function of the host in our hands.
@@ -57,10 +57,11 @@ pub enum ExamineError {
 }
 
 impl Hardware {
-    /// Asks the open `device` everything.
+    /// Asks the open `device` everything. Its guest sees `rom` in place of the card's own, if it is given.
     pub(crate) fn examine(
         address: PciAddress,
         device: Arc<dyn Device>,
+        rom: Option<Vec<u8>>,
         health: Health,
     ) -> Result<Self, ExamineError> {
         let snapshot = Snapshot::read(device.as_ref())?;
@@ -69,7 +70,10 @@ impl Hardware {
         }
         let offered = offered(device.as_ref(), &snapshot)?;
         let mut bars = bars::read(device.as_ref(), &snapshot)?;
-        let rom_size = rom_bar_size(device.as_ref())?;
+        let rom_size = match &rom {
+            Some(rom) => rom::bar_size(rom),
+            None => rom_bar_size(device.as_ref())?,
+        };
         let declared: Vec<_> = bars.iter().map(|bar| bar.bar).collect();
         let view = config::build(&snapshot, &declared, rom_size, offered)?;
         if let Some(layout) = view.msix_layout() {
@@ -78,8 +82,8 @@ impl Hardware {
         let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
         let mapped = Mutex::default();
-        let hardware =
-            Self { address, device, bars, view, reset_ways, rom: LazyRom::default(), health, mapped };
+        let rom = rom.map_or_else(LazyRom::default, |rom| LazyRom::of_file(rom, &view.config));
+        let hardware = Self { address, device, bars, view, reset_ways, rom, health, mapped };
         hardware.map_all()?;
         Ok(hardware)
     }

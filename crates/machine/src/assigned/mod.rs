@@ -29,6 +29,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub struct Request {
     pub access: Access,
     /// Which functions, and where the guest sees them.
     pub functions: Vec<FunctionPlace>,
+    /// Option ROMs that the guest sees in place of the cards' own.
+    pub roms: BTreeMap<PciAddress, Vec<u8>>,
 }
 
 /// One function and its place in the guest.

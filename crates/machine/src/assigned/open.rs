@@ -35,15 +35,17 @@ impl Opening {
     /// Begins to open what `request` names.
     pub(crate) fn begin(request: Request, events: &Arc<Events>) -> Result<Self, AssignError> {
         request.check()?;
+        let mut roms = request.roms;
         let access = Arc::new(request.access);
         let mut threads = Vec::with_capacity(request.functions.len());
         for place in request.functions {
             let (address, access) = (place.address, Arc::clone(&access));
             let health = Health::new(address, Arc::clone(events));
+            let rom = roms.remove(&address);
             let thread = std::thread::Builder::new()
                 .name(format!("open {address}"))
                 .stack_size(STACK)
-                .spawn(move || open(&access, address, health))
+                .spawn(move || open(&access, address, rom, health))
                 .map_err(AssignError::Thread)?;
             threads.push((place, thread));
         }
@@ -77,11 +79,16 @@ impl Opening {
     }
 }
 
-fn open(access: &Access, address: PciAddress, health: Health) -> Result<Opened, AssignError> {
+fn open(
+    access: &Access,
+    address: PciAddress,
+    rom: Option<Vec<u8>>,
+    health: Health,
+) -> Result<Opened, AssignError> {
     let device = access.open_device(address).map_err(|error| AssignError::Open { address, error })?;
     let device = Arc::new(device);
     let shared: Arc<dyn Device> = Arc::clone(&device) as _;
-    let hardware = Hardware::examine(address, shared, health)
+    let hardware = Hardware::examine(address, shared, rom, health)
         .map_err(|error| AssignError::Examine { address, error })?;
     Ok(Opened { device, hardware: Arc::new(hardware) })
 }

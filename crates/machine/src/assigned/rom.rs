@@ -32,7 +32,21 @@ const UNIT: usize = 512;
 /// Images in one ROM at most; real ones have up to five.
 const MOST_IMAGES: usize = 32;
 
+/// The smallest ROM BAR there is (PCI Local Bus 3.0, section 6.2.5.2).
+const SMALLEST_BAR: u64 = 2 << 10;
+
+/// The size of the BAR that shows a ROM of a file.
+pub(crate) fn bar_size(rom: &[u8]) -> u64 {
+    (rom.len() as u64).next_power_of_two().max(SMALLEST_BAR)
+}
+
 impl LazyRom {
+    /// A ROM from a file, for the function whose registers are `config`.
+    pub(crate) fn of_file(mut bytes: Vec<u8>, config: &pci::ConfigSpace) -> Self {
+        repair(&mut bytes, config.u16(pci::register::VENDOR_ID), config.u16(pci::register::DEVICE_ID));
+        Self(OnceLock::from(bytes))
+    }
+
     /// Answers a read in the ROM.
     pub(crate) fn read(&self, hardware: &Hardware, offset: u64, data: &mut [u8]) {
         let bytes = self.0.get_or_init(|| content(hardware));

@@ -23,5 +23,5 @@ pub(crate) fn examine(device: &Arc<FakeDevice>) -> Result<Hardware, ExamineError
 fn with(device: &Arc<FakeDevice>, events: &Arc<Events>) -> Result<Hardware, ExamineError> {
     let address = PciAddress::new(0, 3, 0, 0).unwrap();
     let health = Health::new(address, Arc::clone(events));
-    Hardware::examine(address, Arc::clone(device) as _, health)
+    Hardware::examine(address, Arc::clone(device) as _, None, health)
 }
