@@ -11,7 +11,7 @@ use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
 use spec::seat_file::FirmwareKind;
-use spec::{Bytes, ExitCause, ExitReport, MemoryBacking, MemorySpec, PciAddress};
+use spec::{Bytes, ExitCause, ExitReport, HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
 ///
@@ -64,6 +64,10 @@ pub(crate) struct Arguments {
     /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
     #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
     disk: Vec<Disk>,
+    /// Show the guest Hyper-V's features, which Windows needs to run well; with `=only`, KVM's own are hidden, as some
+    /// drivers (NVIDIA's before version 465) demand
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "both", require_equals = true)]
+    hyperv: Option<HypervChoice>,
     /// A network card: on a tap interface, on a bridge, or on the network this user has (passt); may be given several times
     #[arg(long, value_name = "tap=NAME|bridge=NAME|user[,mac=MAC]")]
     net: Vec<Network>,
@@ -97,6 +101,14 @@ enum FirmwareChoice {
     Bios,
     /// OVMF
     Uefi,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum HypervChoice {
+    /// Beside KVM's own features
+    Both,
+    /// In place of KVM's own features
+    Only,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -202,6 +214,9 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
+        hyperv: arguments
+            .hyperv
+            .map(|choice| HypervSpec { vendor: None, kvm_leaves: matches!(choice, HypervChoice::Both) }),
         networks: arguments.net.clone(),
         display: arguments.display,
         functions: arguments.device.clone(),

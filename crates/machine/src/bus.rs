@@ -49,6 +49,8 @@ pub enum ResetPath {
     KeyboardController,
     /// Bit 0 of system control port A, 0x92.
     SystemControlPort,
+    /// Hyper-V's reset register.
+    Hypervisor,
     /// A vCPU gave up: three faults, one inside the other.
     TripleFault,
 }
@@ -59,6 +61,7 @@ impl std::fmt::Display for ResetPath {
             Self::ResetControl => "reset-control",
             Self::KeyboardController => "keyboard-controller",
             Self::SystemControlPort => "system-control-port",
+            Self::Hypervisor => "hypervisor",
             Self::TripleFault => "triple-fault",
         })
     }

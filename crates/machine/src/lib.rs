@@ -30,6 +30,7 @@ mod vcpus;
 mod virtio;
 
 pub use chipset::ChipsetError;
+pub use cpu::hyperv::HyperV;
 pub use display::{DisplayConfig, Picture};
 pub use endpoints::{DISK_LIMIT, Disk, EndpointError, NETWORK_LIMIT, Network};
 pub use events::{Event, Events};

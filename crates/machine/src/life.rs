@@ -64,6 +64,8 @@ pub enum LifeError {
 pub(crate) struct Ingredients<'a> {
     pub(crate) kvm: &'a Kvm,
     pub(crate) cpuid: &'a [CpuidEntry],
+    /// Whether each vCPU has Hyper-V's synthetic interrupt controller.
+    pub(crate) synic: bool,
     pub(crate) name: &'a str,
     pub(crate) cpus: u32,
     pub(crate) ram: &'a GuestRam,
@@ -218,6 +220,9 @@ fn create_vcpus(vm: &Vm, of: &Ingredients<'_>) -> Result<Vec<Vcpu>, KvmError> {
     let mut vcpus = Vec::with_capacity(cpus as usize);
     for id in 0..cpus {
         let vcpu = vm.create_vcpu(id)?;
+        if of.synic {
+            vcpu.enable_synic()?;
+        }
         vcpu.set_cpuid(&cpuid::leaves(supported, topology, id))?;
         vcpu.set_msrs(&msrs)?;
         vcpus.push(vcpu);

@@ -13,6 +13,7 @@ use crate::assigned::{self, AssignError, Assigned, Opening};
 use crate::board::output::{OutputBuffer, Wake};
 use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
+use crate::cpu::hyperv::{self, HyperV};
 use crate::display::{Card, DisplayConfig, Picture};
 use crate::endpoints::{DISK_LIMIT, Disk, Endpoints, NETWORK_LIMIT, Network};
 use crate::events::{Event, Events};
@@ -38,6 +39,8 @@ pub struct Config {
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// What it shows of Hyper-V, which Windows looks for.
+    pub hyperv: Option<HyperV>,
     /// Its network cards.
     pub networks: Vec<Network>,
     /// Its emulated graphics card.
@@ -120,6 +123,7 @@ pub enum BuildError {
 pub struct Machine {
     kvm: Kvm,
     cpuid: Vec<CpuidEntry>,
+    synic: bool,
     name: String,
     cpus: u32,
     memory: MemorySpec,
@@ -167,8 +171,10 @@ impl Machine {
             Start::Firmware(firmware) => Starting::Firmware(Arc::new(Flash::load(firmware)?)),
         };
         let facts = board_facts(&config.memory, config.cpus);
+        let (cpuid, synic) = processor(&kvm, config.hyperv.as_ref())?;
         let mut machine = Self {
-            cpuid: kvm.supported_cpuid()?,
+            cpuid,
+            synic,
             kvm,
             rtc: Arc::new(Mutex::new(build_rtc(facts, &clock, &rtc_line, &wake))),
             rtc_line,
@@ -354,6 +360,7 @@ impl Machine {
         self.life = Some(Life::begin(Ingredients {
             kvm: &self.kvm,
             cpuid: &self.cpuid,
+            synic: self.synic,
             name: &self.name,
             cpus: self.cpus,
             ram: &self.ram,
@@ -404,6 +411,15 @@ fn board_facts(memory: &MemorySpec, cpus: u32) -> BoardFacts {
         ram_above_4g: size.saturating_sub(layout::LOW_RAM_LIMIT),
         cpus,
     }
+}
+
+/// What CPUID shows of the host's processor, and whether vCPUs have Hyper-V's interrupt controller.
+fn processor(kvm: &Kvm, hyperv: Option<&HyperV>) -> Result<(Vec<CpuidEntry>, bool), KvmError> {
+    let mut cpuid = kvm.supported_cpuid()?;
+    let Some(hyperv) = hyperv else { return Ok((cpuid, false)) };
+    let offered = kvm.supported_hyperv()?;
+    hyperv::apply(&mut cpuid, hyperv, &offered);
+    Ok((cpuid, hyperv::has_synic(&offered)))
 }
 
 fn build_rtc(facts: BoardFacts, clock: &Arc<MachineClock>, line: &Socket, wake: &Arc<dyn Wake>) -> Rtc {

@@ -184,6 +184,7 @@ fn step(vcpu: &mut Vcpu, chipset: &Chipset) -> Result<Vec<Effect>, String> {
         Exit::MmioRead { address, data } => chipset.memory().read(address, data),
         Exit::MmioWrite { address, data } => chipset.memory().write(address, data),
         Exit::Interrupted | Exit::Halt => Vec::new(),
+        Exit::HypervisorReset => vec![Effect::Reset(ResetPath::Hypervisor)],
         Exit::Shutdown => vec![Effect::Reset(ResetPath::TripleFault)],
         Exit::FailEntry { reason } => {
             return Err(stuck(

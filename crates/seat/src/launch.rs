@@ -12,7 +12,7 @@ use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use spec::{
-    Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, InheritedFd, KernelSpec,
+    Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, HypervSpec, InheritedFd, KernelSpec,
     MachineSpec, MemorySpec,
 };
 
@@ -36,6 +36,8 @@ pub struct Request {
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<Disk>,
+    /// What it shows of Hyper-V.
+    pub hyperv: Option<HypervSpec>,
     /// Virtual network cards, in the order in which the guest finds them.
     pub networks: Vec<Network>,
     /// Its emulated graphics card.
@@ -240,6 +242,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             .zip(&disks)
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
+        hyperv: request.hyperv.clone(),
         networks: networks.iter().map(OpenNetwork::spec).collect(),
         display: request.display.map(|display| DisplaySpec {
             width: display.width,

@@ -64,6 +64,8 @@ pub fn request(
                 read_only: disk.read_only || disk.media == DiskMedia::Cdrom,
             })
             .collect(),
+        // A seat file has no word for it yet.
+        hyperv: None,
         networks: seat.networks.iter().map(network).collect(),
         display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
         functions,

@@ -21,8 +21,8 @@ pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile}
 pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use machine::{
-    ConsoleSpec, DiskSpec, DisplaySpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, InheritedFd,
-    KernelSpec, LinkKind, MachineSpec, MemoryBacking, MemorySpec, NetworkSpec,
+    ConsoleSpec, DiskSpec, DisplaySpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, HypervSpec,
+    InheritedFd, KernelSpec, LinkKind, MachineSpec, MemoryBacking, MemorySpec, NetworkSpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
 pub use rom::{CardIds, RomImage, RomReport};

@@ -37,6 +37,9 @@ pub struct MachineSpec {
     /// Disks (virtio-blk), in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskSpec>,
+    /// What it shows of Hyper-V, which Windows looks for; nothing without it.
+    #[serde(default)]
+    pub hyperv: Option<HypervSpec>,
     /// Network cards (virtio-net), in the order in which the guest finds them.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,
@@ -80,6 +83,18 @@ pub struct DiskSpec {
     /// Whether the guest may only read it.
     #[serde(default)]
     pub read_only: bool,
+}
+
+/// What a machine shows of Hyper-V: the features that this host's KVM has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HypervSpec {
+    /// The vendor that CPUID names, twelve characters at most; Microsoft's own without it.
+    #[serde(default)]
+    pub vendor: Option<String>,
+    /// Whether KVM's own leaves are there as well, behind Microsoft's.
+    #[serde(default = "present")]
+    pub kvm_leaves: bool,
 }
 
 /// A network card of a machine.

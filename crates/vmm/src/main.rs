@@ -19,7 +19,7 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Disk, DisplayConfig, Firmware, Machine, Network, Start};
+use machine::{Config, Disk, DisplayConfig, Firmware, HyperV, Machine, Network, Start};
 use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, LinkKind, MachineSpec, NetworkSpec};
 
 use crate::console::Console;
@@ -78,6 +78,10 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             .zip(1..)
             .map(|(disk, number)| open_disk(disk, number))
             .collect::<Result<_, _>>()?,
+        hyperv: spec.hyperv.as_ref().map(|hyperv| {
+            let usual = HyperV::default();
+            HyperV { vendor: hyperv.vendor.clone().unwrap_or(usual.vendor), kvm_leaves: hyperv.kvm_leaves }
+        }),
         networks: spec.networks.iter().map(open_network).collect::<Result<_, _>>()?,
         display: spec.display.as_ref().map(open_display).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,

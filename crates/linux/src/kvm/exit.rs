@@ -1,8 +1,9 @@
 //! Why a vCPU left the guest, as typed values.
 
 use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_IN,
-    KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_run,
+    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_HYPERV, KVM_EXIT_HYPERV_HCALL, KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_SYSTEM_EVENT_RESET, kvm_run,
 };
 
 /// One exit to user space. Data of reads is to be filled in before the vCPU runs again.
@@ -56,9 +57,15 @@ pub enum Exit<'a> {
         /// KVM's sub-error, for example 1 for an instruction that cannot be emulated.
         suberror: u32,
     },
+    /// The guest has asked Hyper-V's register for a reset.
+    HypervisorReset,
     /// An exit that this crate asks for nowhere.
     Other(u32),
 }
+
+/// What Hyper-V answers to a call it does not have (HV_STATUS_INVALID_HYPERCALL_CODE). Those that KVM leaves to us are
+/// about messages between partitions, and there are no others.
+const INVALID_HYPERCALL: u64 = 2;
 
 /// Reads the exit that `KVM_RUN` left in the page(s) at `run`.
 ///
@@ -102,6 +109,19 @@ pub(super) unsafe fn decode<'a>(run: *mut kvm_run, len: usize) -> Exit<'a> {
             KVM_EXIT_INTERNAL_ERROR => {
                 Exit::InternalError { suberror: (*run).__bindgen_anon_1.internal.suberror }
             }
+            KVM_EXIT_HYPERV => {
+                let hyperv = &raw mut (*run).__bindgen_anon_1.hyperv;
+                if (*hyperv).type_ == KVM_EXIT_HYPERV_HCALL {
+                    (*hyperv).u.hcall.result = INVALID_HYPERCALL;
+                }
+                // Else the guest has placed a page of the synthetic interrupt controller, which is KVM's alone.
+                Exit::Interrupted
+            }
+            KVM_EXIT_SYSTEM_EVENT if (*run).__bindgen_anon_1.system_event.type_ == KVM_SYSTEM_EVENT_RESET => {
+                Exit::HypervisorReset
+            }
+            // A crash that the guest tells of: it goes on to do what it does about it.
+            KVM_EXIT_SYSTEM_EVENT => Exit::Interrupted,
             other => Exit::Other(other),
         }
     }

@@ -9,7 +9,7 @@ mod exit;
 mod vcpu;
 mod vm;
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 pub use events::{IoEvent, IrqFd};
 pub use exit::Exit;
@@ -51,6 +51,12 @@ pub struct NotKvm {
     answer: i32,
 }
 
+/// Hyper-V has some ten leaves (arch/x86/kvm/hyperv.c).
+const HYPERV_LEAVES: usize = 32;
+
+/// `_IOWR(KVMIO, 0xc1, struct kvm_cpuid2)` (include/uapi/linux/kvm.h).
+const SUPPORTED_HYPERV: libc::Ioctl = 0xc008_aec1_u32 as libc::Ioctl;
+
 /// The one stable version of the KVM interface (Linux Documentation/virt/kvm/api.rst, KVM_GET_API_VERSION).
 const API_VERSION: i32 = 12;
 
@@ -83,6 +89,20 @@ impl Kvm {
             .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::new("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(cpuid.as_slice().to_vec())
+    }
+
+    /// The CPUID leaves of Hyper-V that KVM implements (Documentation/virt/kvm/api.rst, KVM_GET_SUPPORTED_HV_CPUID).
+    pub fn supported_hyperv(&self) -> Result<Vec<CpuidEntry>, KvmError> {
+        let call = "KVM_GET_SUPPORTED_HV_CPUID";
+        let last = || KvmError { call: call.to_owned(), errno: std::io::Error::last_os_error() };
+        let mut leaves = kvm_bindings::CpuId::new(HYPERV_LEAVES)
+            .map_err(|_| KvmError { call: call.to_owned(), errno: std::io::ErrorKind::OutOfMemory.into() })?;
+        // kvm-ioctls has no such call.
+        // SAFETY: the structure has room for as many entries as it says, and KVM writes no more.
+        match unsafe { libc::ioctl(self.kvm.as_raw_fd(), SUPPORTED_HYPERV, leaves.as_mut_fam_struct_ptr()) } {
+            0.. => Ok(leaves.as_slice().to_vec()),
+            _ => Err(last()),
+        }
     }
 
     /// Makes an empty virtual machine.

@@ -4,7 +4,10 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 
-use kvm_bindings::{CpuId, Msrs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_run, kvm_segment};
+use kvm_bindings::{
+    CpuId, KVM_CAP_HYPERV_SYNIC2, Msrs, kvm_dtable, kvm_enable_cap, kvm_msr_entry, kvm_regs, kvm_run,
+    kvm_segment,
+};
 use kvm_ioctls::VcpuFd;
 
 use super::exit::{self, Exit};
@@ -100,6 +103,12 @@ impl Vcpu {
             return Err(KvmError { call: call(), errno: std::io::Error::from_raw_os_error(libc::EINVAL) });
         }
         Ok(())
+    }
+
+    /// Gives the vCPU Hyper-V's synthetic interrupt controller.
+    pub fn enable_synic(&self) -> Result<(), KvmError> {
+        let cap = kvm_enable_cap { cap: KVM_CAP_HYPERV_SYNIC2, ..Default::default() };
+        self.fd.enable_cap(&cap).map_err(KvmError::new("KVM_ENABLE_CAP KVM_CAP_HYPERV_SYNIC2"))
     }
 
     /// Puts the vCPU at the start of a kernel.

@@ -1,4 +1,5 @@
 //! What a virtual CPU shows of itself.
 
 pub mod cpuid;
+pub mod hyperv;
 pub mod msrs;
