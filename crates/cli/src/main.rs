@@ -55,7 +55,8 @@ enum Verb {
     Plan(plan::Arguments),
     Ps(ps::Arguments),
     Rom(rom::Arguments),
-    Run(run::Arguments),
+    // Far larger than the others.
+    Run(Box<run::Arguments>),
     Screenshot(screenshot::Arguments),
     #[command(hide = true)]
     SeatSupervisor(seat_supervisor::Arguments),
