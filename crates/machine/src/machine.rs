@@ -155,7 +155,8 @@ const SMALLEST_MEMORY_FOR_UEFI: u64 = 128 << 20;
 impl Machine {
     /// Builds the machine, paused before its first instruction.
     pub fn build(kvm: Kvm, config: Config) -> Result<Self, BuildError> {
-        check(&config, kvm.max_vcpus())?;
+        // Every KVM can give one.
+        check(&config, if config.cpus == 1 { 1 } else { kvm.max_vcpus() })?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
         // First of all, because it takes longest, and most of that is waiting.
         let opening = config.assigned.map(|request| Opening::begin(request, &events)).transpose()?;
@@ -272,9 +273,9 @@ impl Machine {
         self.state
     }
 
-    /// Readable when the host tells something of an assigned function; `None` without any.
-    pub fn attention_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.assigned.as_ref().map(Assigned::attention_fd)
+    /// Each is readable when the host tells something of an assigned function.
+    pub fn attention_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.assigned.iter().flat_map(Assigned::attention_fds)
     }
 
     /// Acts on what the host tells of assigned functions.

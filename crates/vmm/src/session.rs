@@ -74,7 +74,7 @@ impl Session<'_> {
         poller.add_event(self.machine.events().fd(), MACHINE)?;
         poller.add(&self.signals, Interest::Readable, SIGNALS)?;
         poller.add(&timer, Interest::Readable, TIMER)?;
-        if let Some(fd) = self.machine.attention_fd() {
+        for fd in self.machine.attention_fds() {
             poller.add(fd, Interest::Readable, ATTENTION)?;
         }
         self.control.watch(&poller, LISTENER, FIRST_CLIENT)?;

@@ -45,9 +45,11 @@ const TIMED: [(Measurement, &[Vmm]); 5] = [
     (RESERVED_4G, &[Vmm::Allod]),
     (START_FOUR, &[Vmm::Allod]),
 ];
-/// Counted, which repeats to the last digit: once. The guest that reads its disk comes last: it stalls most.
-const COUNTED: [(Measurement, &[Vmm]); 4] =
-    [(RESETS, &Vmm::ALL), (RESETS_FOUR, &[Vmm::Allod]), (SYSCALLS, &Vmm::ALL), (DISK, &Vmm::ALL)];
+/// Counted, which repeats to the last digit: once.
+const COUNTED: [(Measurement, &[Vmm]); 3] =
+    [(RESETS, &Vmm::ALL), (RESETS_FOUR, &[Vmm::Allod]), (SYSCALLS, &Vmm::ALL)];
+/// Counted twice by the wall clock: a guest that reads its disk stalls in a host that counts instructions.
+const DISK_REPS: u32 = 2;
 
 const ROWS: [Row; 19] = [
     row("exec to first guest instruction, ms", "start.entry_ms", 1, "kvmtool 428, CH 438").at_most(225.0),
@@ -57,8 +59,10 @@ const ROWS: [Row; 19] = [
     row("  the same, 4 GiB", "reserved 4G.entry_ms", 1, "CH 1102").at_most(890.0),
     row("function-level resets from start to kill", "resets.resets", 0, "crosvm 2, others 3").at_most(2.0),
     row("  with four functions", "resets four.resets", 0, "").at_most(8.0),
-    row("exits per read at depth 1", "disk.depth1_exits_per_request", 3, "CH 1.06").at_most(1.06),
-    row("exits per read at depth 32", "disk.depth32_exits_per_request", 3, "CH 0.056").at_most(0.056),
+    row("exits per read at depth 1", "disk.depth1_exits_per_request", 3, "CH 1.43 (1.06 awake)")
+        .at_most(1.43),
+    row("exits per read at depth 32", "disk.depth32_exits_per_request", 3, "CH 0.082 (0.056 awake)")
+        .at_most(0.082),
     row("  for registers in memory, depth 1", "disk.depth1_register_exits_per_request", 3, "0").at_most(0.0),
     row("  for registers in memory, depth 32", "disk.depth32_register_exits_per_request", 3, "0")
         .at_most(0.0),
@@ -109,7 +113,13 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
                 figures.add(*vmm, measurement.name, session.measure(*vmm, measurement)?);
             }
         }
-        eprintln!("{}", text(&figures, &conditions, options.reps, session.stalls));
+        let stalls = session.stalls;
+        drop(session);
+        let mut session = Session::by_wall_clock(&share, "bench", READY, RESETS)?;
+        for vmm in (0..DISK_REPS).flat_map(|_| Vmm::ALL) {
+            figures.add(vmm, DISK.name, session.measure(vmm, DISK)?);
+        }
+        eprintln!("{}", text(&figures, &conditions, options.reps, stalls + session.stalls));
         if let Some(path) = &options.save {
             let json = serde_json::to_string_pretty(&json(&figures, &conditions, options.reps))?;
             fs::write(path, json + "\n").with_context(|| format!("write {}", path.display()))?;
@@ -130,7 +140,8 @@ const METHOD: [(&str, &str); 3] = [
     ),
     (
         "reads",
-        "4 KiB, 1500 at depth 1 and 3000 at depth 32; the same fio without a disk is taken off; idle=poll",
+        "4 KiB, 1500 at depth 1 and 3000 at depth 32, counted in a host with an ordinary clock, where a guest that waits \
+         sleeps, which is an exit too; exits of the same fio without a disk are taken off",
     ),
 ];
 

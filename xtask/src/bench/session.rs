@@ -64,8 +64,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Prepares a session in a host of `profile`, made `ready` by a shell command; `share` holds the image of the
-    /// programs.
+    /// Prepares a session in a host of `profile` whose clock counts instructions, made `ready` by a shell command;
+    /// `share` holds the image of the programs.
     pub(crate) fn new(
         share: &Path,
         profile: &str,
@@ -73,6 +73,17 @@ impl Session {
         warm_up: Measurement,
     ) -> Result<Session> {
         let lab = Lab::new(Profile::named(profile)?).share(share).measuring();
+        Ok(Session { lab, host: None, ready, warm_up, stalls: 0 })
+    }
+
+    /// The same in a host with an ordinary clock, for what is counted and not timed.
+    pub(crate) fn by_wall_clock(
+        share: &Path,
+        profile: &str,
+        ready: &'static str,
+        warm_up: Measurement,
+    ) -> Result<Session> {
+        let lab = Lab::new(Profile::named(profile)?).share(share);
         Ok(Session { lab, host: None, ready, warm_up, stalls: 0 })
     }
 

@@ -60,11 +60,12 @@ pub fn rom_bar_size(device: &dyn Device) -> Result<u64, DeviceError> {
     let before = config.read_u32(ROM_BAR)?;
     config.write_u32(ROM_BAR, ADDRESS)?;
     let mask = config.read_u32(ROM_BAR)? & ADDRESS;
+    if mask == 0 {
+        // There is no such BAR, so the question has left no trace.
+        return Ok(0);
+    }
     config.write_u32(ROM_BAR, before)?;
-    Ok(match mask {
-        0 => 0,
-        mask => u64::from(!mask) + 1,
-    })
+    Ok(u64::from(!mask) + 1)
 }
 
 #[cfg(test)]

@@ -2,20 +2,20 @@
 //! function back.
 //!
 //! Both end the machine with an explanation, and nothing else: the fds close, and the host has its function. The event
-//! thread waits on one fd for all functions.
+//! thread waits for all of them.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use linux::EventFd;
-use linux::event::{EventError, Poller, fd_of, new_event};
+use linux::event::{fd_of, new_event};
 use linux::vfio::{IrqAction, IrqIndex};
 
 use super::hardware::Hardware;
 
 /// The events of all functions.
+#[derive(Default)]
 pub(crate) struct Attention {
-    poller: Poller,
     watched: Vec<Watched>,
 }
 
@@ -26,26 +26,21 @@ struct Watched {
 }
 
 impl Attention {
-    pub(crate) fn new() -> Result<Self, EventError> {
-        Ok(Self { poller: Poller::new()?, watched: Vec::new() })
-    }
-
     /// Listens for what the host tells of a function. A kind that the function or the kernel does not have is left out.
     pub(crate) fn watch(&mut self, hardware: &Arc<Hardware>) -> std::io::Result<()> {
         for kind in [IrqIndex::Error, IrqIndex::Request] {
             let event = new_event()?;
             let signal = IrqAction::Signal { start: 0, fds: &[Some(fd_of(&event))] };
             if hardware.device.set_irqs(kind, signal).is_ok() {
-                self.poller.add_event(&event, self.watched.len() as u64).map_err(|error| error.errno)?;
                 self.watched.push(Watched { hardware: Arc::clone(hardware), kind, event });
             }
         }
         Ok(())
     }
 
-    /// Readable when the host has told something.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
+    /// Each is readable when the host has told something.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watched.iter().map(|watched| fd_of(&watched.event))
     }
 
     /// Acts on what the host has told.
@@ -81,7 +76,7 @@ mod tests {
             let script = Script::new(1, 2).with_irqs(FakeIrqs { error: true, ..FakeIrqs::default() });
             let device = Arc::new(FakeDevice::new(script).unwrap());
             let (hardware, events) = testing::hardware(&device);
-            let mut attention = Attention::new().unwrap();
+            let mut attention = Attention::default();
             attention.watch(&hardware).unwrap();
             attention.attend();
             assert_eq!(events.take(), None);
@@ -98,7 +93,7 @@ mod tests {
     fn a_function_without_error_reports_is_watched_for_requests() {
         let device = Arc::new(FakeDevice::new(Script::new(1, 2)).unwrap());
         let (hardware, _) = testing::hardware(&device);
-        let mut attention = Attention::new().unwrap();
+        let mut attention = Attention::default();
         attention.watch(&hardware).unwrap();
         assert_eq!((device.armed(IrqIndex::Error), device.armed(IrqIndex::Request)), (vec![], vec![0]));
     }

@@ -33,7 +33,6 @@ use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use linux::event::EventError;
 use linux::kvm::KvmError;
 use linux::vfio::{Access, DeviceError, KernelDevice, KvmFileError};
 use pci::{NoRoom, Occupied};
@@ -124,9 +123,6 @@ pub enum AssignError {
         /// What the kernel said.
         errno: std::io::Error,
     },
-    /// An event fd or poller could not be made.
-    #[error(transparent)]
-    Event(EventError),
     /// The IOMMU does not take the guest's memory.
     #[error(
         "the guest's memory ({bytes} bytes) cannot be opened to assigned functions; all of it has to be locked, so check the limit of locked memory (`ulimit -l`) and the host's free memory"
@@ -212,9 +208,9 @@ impl Request {
 }
 
 impl Assigned {
-    /// Readable when the host tells something of a function.
-    pub(crate) fn attention_fd(&self) -> BorrowedFd<'_> {
-        self.attention.fd()
+    /// Each is readable when the host tells something of a function.
+    pub(crate) fn attention_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.attention.fds()
     }
 
     /// Acts on what the host tells.

@@ -65,7 +65,7 @@ impl Opening {
             access: self.access,
             devices: Vec::new(),
             functions: Vec::new(),
-            attention: Attention::new().map_err(AssignError::Event)?,
+            attention: Attention::default(),
         };
         for (place, thread) in self.threads {
             let opened = thread.join().map_err(|_| AssignError::Panicked { address: place.address })??;
