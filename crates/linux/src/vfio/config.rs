@@ -67,22 +67,29 @@ pub struct ResetWays {
 #[derive(Clone, Copy)]
 pub struct Config<'a>(pub &'a dyn Device);
 
+/// Lists the capabilities in the conventional part of a configuration space: id and offset, as far as the chain is whole.
+pub fn capabilities(conventional: &[u8; CONVENTIONAL_SIZE]) -> impl Iterator<Item = (u8, usize)> {
+    let byte = |offset: usize| conventional.get(offset).copied().unwrap_or(0);
+    let has_any = u16::from(byte(STATUS as usize)) & STATUS_CAPABILITIES != 0;
+    let mut next = if has_any { byte(CAPABILITIES as usize) } else { 0 };
+    std::iter::from_fn(move || {
+        let offset = usize::from(next & !0b11);
+        // 0 ends the chain; what points into the header is no capability.
+        let found = (offset >= 0x40).then(|| (byte(offset), offset))?;
+        next = byte(offset + 1);
+        Some(found)
+    })
+    .take(MAX_CAPABILITIES)
+}
+
 impl ResetWays {
-    /// Reads them from the conventional part of a configuration space; a chain without an end states none.
+    /// Reads them from the conventional part of a configuration space.
     pub fn stated(conventional: &[u8; CONVENTIONAL_SIZE]) -> Self {
         let byte = |offset: usize| conventional.get(offset).copied().unwrap_or(0);
         let word = |offset: usize| u16::from_le_bytes([byte(offset), byte(offset + 1)]);
         let mut ways = Self::default();
-        if word(STATUS as usize) & STATUS_CAPABILITIES == 0 {
-            return ways;
-        }
-        let mut offset = usize::from(byte(CAPABILITIES as usize)) & !0b11;
-        for _ in 0..MAX_CAPABILITIES {
-            // 0 ends the chain; what points into the header is no capability.
-            if offset < 0x40 {
-                return if offset == 0 { ways } else { Self::default() };
-            }
-            match byte(offset) {
+        for (id, offset) in capabilities(conventional) {
+            match id {
                 CAPABILITY_EXPRESS => {
                     // The bit lies in the upper half of its register.
                     let upper = word(offset + EXPRESS_DEVICE as usize + 2);
@@ -93,13 +100,12 @@ impl ResetWays {
                     ways.function_level |= bits & ADVANCED_FLR == ADVANCED_FLR;
                 }
                 CAPABILITY_POWER => {
-                    ways.power |= word(offset + POWER_CONTROL as usize) & POWER_NO_SOFT_RESET == 0
+                    ways.power |= word(offset + POWER_CONTROL as usize) & POWER_NO_SOFT_RESET == 0;
                 }
                 _ => {}
             }
-            offset = usize::from(byte(offset + 1)) & !0b11;
         }
-        Self::default()
+        ways
     }
 }
 

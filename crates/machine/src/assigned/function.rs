@@ -187,7 +187,7 @@ impl Function for AssignedFunction {
         let mut changes: Vec<_> =
             self.msix.as_mut().and_then(|(_, msix)| msix.reset()).map(Change::Msix).into_iter().collect();
         changes.append(&mut self.follow());
-        self.interrupts.start();
+        self.interrupts.restart();
         changes
     }
 

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::memory::MappingRange;
-use linux::vfio::config::{Config, ResetWays, command};
+use linux::vfio::config::{Config, ResetWays, capabilities, command};
 use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation, RegionIndex, rom_bar_size};
+use pci::capability::standard_id;
 use pci::{BarIndex, Link, LinkSpeed};
 use spec::PciAddress;
 
@@ -153,10 +154,14 @@ impl Hardware {
 fn offered(device: &dyn Device, config: &Snapshot<'_>) -> Result<Offered, DeviceError> {
     let pin = config.u8(pci::register::INTERRUPT_PIN) != 0;
     let vectors = |irq| device.irq(irq).map(|info| if info.event_fd { info.count } else { 0 });
+    let of = |id, irq| match capabilities(config.conventional()).any(|(found, _)| found == id) {
+        true => vectors(irq),
+        false => Ok(0),
+    };
     Ok(Offered {
         // A function without a pin has nothing to ask for.
         pin: pin && vectors(IrqIndex::Intx)? > 0,
-        msi: vectors(IrqIndex::Msi)?,
-        msix: vectors(IrqIndex::Msix)?,
+        msi: of(standard_id::MSI, IrqIndex::Msi)?,
+        msix: of(standard_id::MSIX, IrqIndex::Msix)?,
     })
 }

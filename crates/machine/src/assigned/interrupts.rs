@@ -69,8 +69,15 @@ impl Interrupts {
         self.lock().pin = Some(wire);
     }
 
-    /// Enables the pin, as it is after power-on.
+    /// Enables the pin, as it is after power-on, before the guest runs.
     pub(crate) fn start(&self) {
+        let mut state = self.lock();
+        let outcome = state.connect_pin(self.device());
+        self.tell("its interrupt pin does not work", outcome);
+    }
+
+    /// Enables the pin again after a reset that the guest asked for.
+    pub(crate) fn restart(&self) {
         let mut state = self.lock();
         let outcome = state.enable_pin(self.device());
         self.tell("its interrupt pin does not work", outcome);
@@ -189,14 +196,23 @@ impl Interrupts {
 }
 
 impl State {
+    /// Enables the pin under a guest that runs.
     fn enable_pin(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
+        if self.pin.is_none() {
+            return Ok(());
+        }
+        self.connect_pin(device)?;
+        // An interrupt between its two calls may have been served by now, and its unmasking lost.
+        device.set_irqs(IrqIndex::Intx, IrqAction::Unmask)
+    }
+
+    /// Enables the pin as long as nobody can serve it: the guest does not run.
+    fn connect_pin(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
         let Some(wire) = &self.pin else { return Ok(()) };
         let set = |action: IrqAction<'_>| device.set_irqs(IrqIndex::Intx, action);
         set(IrqAction::Signal { start: 0, fds: &[Some(fd_of(&wire.trigger))] })?;
         self.enabled = Enabled::Pin;
-        set(IrqAction::UnmaskOn(Some(fd_of(&wire.resample))))?;
-        // An interrupt between the two calls may have been served by now, and its unmasking lost.
-        set(IrqAction::Unmask)
+        set(IrqAction::UnmaskOn(Some(fd_of(&wire.resample))))
     }
 
     fn disable(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
