@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod bench;
 mod claim;
 mod claims;
-mod bench;
 mod console;
 mod devices;
 mod doctor;

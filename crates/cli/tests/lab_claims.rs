@@ -166,9 +166,7 @@ fn a_killed_allod_leaves_nothing_that_the_next_start_does_not_put_back() {
     ] {
         let setup = if verb.contains("release") { claim.as_str() } else { "true" };
         let killed = bench.within(
-            &script(&format!(
-                "{setup} 2>/dev/null >&2; strace -f -o /tmp/trace {at} {verb}; echo status $?"
-            )),
+            &script(&format!("{setup} 2>/dev/null >&2; strace -f -o /tmp/trace {at} {verb}; echo status $?")),
             Duration::from_secs(120),
         );
         assert!(killed.stdout.contains("status 137"), "{moment}: it was not killed: {}", all(&killed));

@@ -1,5 +1,7 @@
 //! Taking and giving back on made-up hosts: with a failure at each step in turn, and with the process killed at each.
 
+mod standing;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
