@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 7] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -29,6 +29,14 @@ const SCENARIOS: [Scenario; 6] = [
         variables_stay_when_the_machine_is_killed_while_it_writes_others,
     ),
     shared("files_that_are_no_firmware_are_refused", files_that_are_no_firmware_are_refused),
+    // It takes a card from the host.
+    Scenario {
+        name: "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
+        profile: "cards",
+        programs: &["allod", "allod-vmm"],
+        boot: Boot::Own,
+        check: Check::Inside(the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file),
+    },
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
@@ -225,5 +233,33 @@ fn files_that_are_no_firmware_are_refused(host: &Host) -> Result<(), Failure> {
     }
     let in_use = run(host, "flock /tmp/fw-used allod run --firmware uefi --vars /tmp/fw-used < /dev/null")?;
     assert!(in_use.status == 1 && in_use.stderr.contains("in use by another machine"), "{in_use:?}");
+    Ok(())
+}
+
+fn the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file(host: &Host) -> Result<(), Failure> {
+    // The card's ROM has an image of each kind, by iPXE. What is said of it is what is true of it.
+    let shown = run(
+        host,
+        "card=$(lspci -Dn -d 8086:10d3 | cut -d' ' -f1); sysfs=/sys/bus/pci/devices/$card; echo $card > /tmp/fw-card; \
+         allod rom check $card && echo 1 > $sysfs/rom && cat $sysfs/rom > /tmp/fw-rom && allod rom show --json /tmp/fw-rom; \
+         head -c 100000 /tmp/fw-rom > /tmp/fw-cut-rom; allod rom check /tmp/fw-cut-rom || echo told; \
+         modprobe vfio-pci; echo vfio-pci > $sysfs/driver_override; echo $card > $sysfs/driver/unbind; \
+         echo $card > /sys/bus/pci/drivers_probe",
+    )?;
+    for words in ["nothing is wrong with its 2 images", "x86 BIOS", "EFI", "cut short", "told"] {
+        assert!(shown.stdout.contains(words), "no `{words}` in {shown:?}");
+    }
+    for rom in ["", ",rom=/tmp/fw-rom"] {
+        let output = run(
+            host,
+            &format!(
+                "rm -f /tmp/fw-control; allod run --firmware bios --device $(cat /tmp/fw-card){rom} \
+                 --control /tmp/fw-control < /dev/null | while read -r line; do echo \"$line\"; case \"$line\" in \
+                 *'iPXE initialising'*|*'No bootable'*) echo '{{\"command\":\"quit\"}}' | \
+                 socat -t 60 - UNIX-CONNECT:/tmp/fw-control;; esac; done"
+            ),
+        )?;
+        assert!(output.stdout.contains("starting execution...ok"), "{rom}: {output:?}");
+    }
     Ok(())
 }
