@@ -138,7 +138,7 @@ fn what_a_person_types_reaches_the_guest(host: &Host) -> Result<(), Failure> {
     // dark, but a picture.
     let seen = does(
         host,
-        "allod view /tmp/display-control.sock --listen unix:/tmp/display-view.sock --name desk 2> /dev/null & \
+        "allod view /tmp/display-control.sock --listen unix:/tmp/display-view.sock --name desk > /dev/null 2>&1 & \
          while [ ! -e /tmp/display-view.sock ]; do sleep 0.1; done; \
          (printf 'RFB 003.008\\n\\001\\001\\003\\000\\000\\000\\000\\000\\002\\200\\001\\340'; sleep 3) | \
          socat -t 5 - UNIX-CONNECT:/tmp/display-view.sock > /tmp/display-seen; wc -c < /tmp/display-seen; \
