@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use seat::control::{Control, ControlError};
 use seat::picture::{Camera, PictureError};
+use seat::places::Places;
 
 /// Write what a running machine's emulated display shows to a PNG file.
 ///
 /// Exit status: 0 written; 1 the machine has no display, or the file cannot be written; 3 no machine listens.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The machine's control socket (`allod run --control`)
-    socket: PathBuf,
+    /// The seat, or the machine's control socket (`allod run --control`), which has a slash in its name
+    #[arg(value_name = "SEAT|SOCKET")]
+    machine: String,
     /// Where to write the picture
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -46,7 +48,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn shoot(arguments: &Arguments) -> Result<(u32, u32), PictureError> {
-    let picture = Camera::new(Control::connect(&arguments.socket)?)?.take()?;
+    let picture =
+        Camera::new(Control::connect(&Places::of_environment().machine(&arguments.machine))?)?.take()?;
     picture.write_png(&arguments.output)?;
     Ok((picture.width, picture.height))
 }

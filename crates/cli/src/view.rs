@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use seat::control::ControlError;
+use seat::places::Places;
 use seat::view::{Address, Listener, Password, ServeError, View};
 
 /// Show a running machine's emulated display to VNC viewers, until the machine ends.
@@ -11,8 +12,9 @@ use seat::view::{Address, Listener, Password, ServeError, View};
 /// Exit status: 0 the machine has ended; 1 nobody can connect; 2 the command line makes no sense; 3 no machine listens.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The machine's control socket (`allod run --control`)
-    socket: PathBuf,
+    /// The seat, or the machine's control socket (`allod run --control`), which has a slash in its name
+    #[arg(value_name = "SEAT|SOCKET")]
+    machine: String,
     /// Where viewers connect: `unix:PATH`, for this user only, or a loopback port such as 127.0.0.1:5900
     #[arg(long, value_name = "ADDRESS")]
     listen: Address,
@@ -48,7 +50,11 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let password = arguments.password_file.as_deref().map(Password::from_file).transpose()?;
     let listener = Listener::bind(&arguments.listen)?;
     eprintln!("allod: viewers connect to {}", arguments.listen);
-    let view = View { machine: arguments.socket.clone(), name: arguments.name.clone(), password };
+    let view = View {
+        machine: Places::of_environment().machine(&arguments.machine),
+        name: arguments.name.clone(),
+        password,
+    };
     view.serve(&listener)?;
     Ok(())
 }

@@ -29,7 +29,7 @@ pub struct Control {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("no machine listens on {}: {errno}; `allod run --control` makes such a socket", path.display())]
+    #[error("no machine listens on {}: {errno}; a seat has such a socket while it runs, and `allod run --control` makes one", path.display())]
     Connect {
         /// The socket.
         path: PathBuf,

@@ -36,6 +36,11 @@ impl Places {
         self.run.join("seats")
     }
 
+    /// The control socket of the machine that `text` names: a seat, or with a slash in it the socket itself.
+    pub fn machine(&self, text: &str) -> PathBuf {
+        if text.contains('/') { text.into() } else { self.seat(text).control() }
+    }
+
     /// The places of one seat.
     pub fn seat(&self, name: &str) -> SeatPlaces {
         SeatPlaces {
@@ -119,5 +124,17 @@ impl SeatPlaces {
     /// The last [`spec::SeatReport`].
     pub fn report(&self) -> PathBuf {
         self.state.join("report.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Places;
+
+    #[test]
+    fn a_machine_is_named_by_its_seat_or_its_socket() {
+        let places = Places::of_environment();
+        assert_eq!(places.machine("anna"), places.seat("anna").control());
+        assert_eq!(places.machine("./control"), std::path::PathBuf::from("./control"));
     }
 }
