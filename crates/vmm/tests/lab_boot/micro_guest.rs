@@ -52,6 +52,16 @@ pub(crate) fn elf(code: &[u8]) -> Vec<u8> {
 /// `mov dx, 0x604; mov ax, 0x2000; out dx, ax; cli; hlt`
 pub(crate) const POWER_OFF: [u8; 11] = [0x66, 0xba, 0x04, 0x06, 0x66, 0xb8, 0x00, 0x20, 0x66, 0xef, 0xf4];
 
+/// Enables the power button and powers off when it is pressed (ACPI 6.5, 4.8.3.1: bit 8 of PM1 enable and status).
+///
+/// `mov dx, 0x602; mov ax, 0x100; out dx, ax; again: mov dx, 0x600; in ax, dx; test ah, 1; jz again`, then as
+/// [`POWER_OFF`]
+#[allow(dead_code, reason = "shared with the scenarios of seats")]
+pub(crate) const POWER_OFF_ON_BUTTON: [u8; 32] = [
+    0x66, 0xba, 0x02, 0x06, 0x66, 0xb8, 0x00, 0x01, 0x66, 0xef, 0x66, 0xba, 0x00, 0x06, 0x66, 0xed, 0xf6,
+    0xc4, 0x01, 0x74, 0xf5, 0x66, 0xba, 0x04, 0x06, 0x66, 0xb8, 0x00, 0x20, 0x66, 0xef, 0xf4,
+];
+
 /// Three faults: an empty interrupt table, then a breakpoint.
 ///
 /// `lidt [empty]; int3`, where the ten zero bytes behind the code are the table's descriptor.
