@@ -26,6 +26,7 @@ const ANY: &[c_long] = &[
     libc::SYS_pwritev2,
     libc::SYS_lseek,
     libc::SYS_close,
+    libc::SYS_close_range,
     libc::SYS_fstat,
     libc::SYS_fcntl,
     libc::SYS_fsync,

@@ -51,3 +51,61 @@ fn died(how: &str, signal: Option<i32>, memory_kills: u64, seat: &SeatPlan) -> S
     };
     SeatEnding::Died { signal, message }
 }
+
+#[cfg(test)]
+mod tests {
+    use spec::plan::{Aperture, PlannedCpus, PlannedMemory, SeatPlan, SeatStart};
+    use spec::seat_file::{DisplayKind, KernelRequest, PageSize};
+    use spec::{Bytes, CpuSet, ExitCause, ExitReport, SeatEnding};
+
+    use super::ending;
+    use crate::launch::LaunchError;
+
+    fn seat() -> SeatPlan {
+        SeatPlan {
+            name: "anna".into(),
+            slots: vec![],
+            display: DisplayKind::None,
+            cpus: PlannedCpus {
+                count: 1,
+                pins: vec![0],
+                shared: CpuSet::new(),
+                kept: CpuSet::new(),
+                threads_per_core: 1,
+            },
+            memory: PlannedMemory { size: Bytes::gib(4), pages: PageSize::Small, shared: false, node: None },
+            aperture: Aperture { low: Bytes(0), high_start: Default::default(), high: Bytes(0) },
+            start: SeatStart::Kernel(KernelRequest {
+                image: "/k".into(),
+                initrd: None,
+                cmdline: String::new(),
+            }),
+            disks: vec![],
+            networks: vec![],
+            power_off_seconds: 60,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_by_what_was_asked_and_what_was_left() {
+        let report = |exit| Ok(ExitReport { name: "anna".into(), exit, resets: 0, exits: 0, wall_ms: 0 });
+        let none = |signal| Err(LaunchError::NoReport { how: "it went".into(), signal });
+        for (outcome, asked, memory_kills, words) in [
+            (report(ExitCause::PowerOff), None, 0, "powered off"),
+            (report(ExitCause::PowerOff), Some(SeatEnding::Forced), 0, "powered off"),
+            (report(ExitCause::Quit), Some(SeatEnding::Forced), 0, "not answer the power button"),
+            (report(ExitCause::Quit), None, 0, "killed on request"),
+            (report(ExitCause::Fault { message: "no memory".into() }), None, 0, "no memory"),
+            (none(Some(9)), Some(SeatEnding::Killed), 0, "killed on request"),
+            (none(Some(9)), Some(SeatEnding::Abandoned), 0, "given up"),
+            (none(Some(9)), None, 0, "signal 9, and not by allod"),
+            (none(Some(9)), None, 1, "more memory than its control group has (the guest's 4GiB"),
+            (none(Some(31)), None, 0, "its sandbox forbids"),
+            (none(None), None, 0, "without a report (it went)"),
+        ] {
+            let shown = format!("{outcome:?} {asked:?}");
+            let (ending, _) = ending(outcome, asked, memory_kills, &seat());
+            assert!(ending.to_string().contains(words), "{shown}: {ending}");
+        }
+    }
+}
