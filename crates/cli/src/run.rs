@@ -200,6 +200,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
     Request {
         name: arguments.name.clone(),
         cpus: arguments.cpus,
+        pins: Vec::new(),
         memory: MemorySpec {
             size: arguments.memory,
             backing: match arguments.pages {

@@ -11,6 +11,7 @@ pub mod kvm;
 pub mod link;
 pub mod memory;
 pub mod net;
+pub mod processor;
 pub mod random;
 pub mod sandbox;
 pub mod sysfs;

@@ -68,6 +68,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) synic: bool,
     pub(crate) name: &'a str,
     pub(crate) cpus: u32,
+    pub(crate) pins: &'a [u32],
     pub(crate) ram: &'a GuestRam,
     pub(crate) ram_size: u64,
     pub(crate) starting: &'a mut Starting,
@@ -155,7 +156,7 @@ impl Life {
             events: Arc::clone(outside.events),
             exits: Arc::clone(outside.exits),
         };
-        let vcpus = Vcpus::spawn(vcpus, &surroundings).map_err(LifeError::Thread)?;
+        let vcpus = Vcpus::spawn(vcpus, ingredients.pins, &surroundings).map_err(LifeError::Thread)?;
         Ok(Self { vcpus, chipset })
     }
 }

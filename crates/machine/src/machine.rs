@@ -29,6 +29,8 @@ use crate::time::MachineClock;
 pub struct Config {
     /// Number of vCPUs.
     pub cpus: u32,
+    /// The host processors that vCPUs 0, 1 and so on run on and nowhere else; vCPUs past its end run anywhere.
+    pub pins: Vec<u32>,
     /// Guest RAM.
     pub memory: MemorySpec,
     /// The name that the guest reads as its serial number.
@@ -126,6 +128,7 @@ pub struct Machine {
     synic: bool,
     name: String,
     cpus: u32,
+    pins: Vec<u32>,
     memory: MemorySpec,
     starting: Starting,
     endpoints: Endpoints,
@@ -188,6 +191,7 @@ impl Machine {
             assigned: opening.map(Opening::finish).transpose()?,
             name: config.name,
             cpus: config.cpus,
+            pins: config.pins,
             memory: config.memory,
             starting,
             clock,
@@ -364,6 +368,7 @@ impl Machine {
             synic: self.synic,
             name: &self.name,
             cpus: self.cpus,
+            pins: &self.pins,
             ram: &self.ram,
             ram_size: self.memory.size.0,
             starting: &mut self.starting,

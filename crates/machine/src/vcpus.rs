@@ -54,19 +54,20 @@ pub(crate) struct Surroundings {
 const STACK: usize = 256 << 10;
 
 impl Vcpus {
-    /// Makes a thread for each vCPU.
-    pub(crate) fn spawn(vcpus: Vec<Vcpu>, surroundings: &Surroundings) -> io::Result<Self> {
+    /// Makes a thread for each vCPU; `pins` are the host processors that those from the first on run on.
+    pub(crate) fn spawn(vcpus: Vec<Vcpu>, pins: &[u32], surroundings: &Surroundings) -> io::Result<Self> {
         let gate = Arc::new(Gate::default());
         gate.closed.store(true, Ordering::Relaxed);
         let mut all = Self { gate, kicks: Vec::new(), threads: Vec::new() };
         for vcpu in vcpus {
             let kick = vcpu.kick();
+            let pin = pins.get(vcpu.id() as usize).copied();
             let gate = Arc::clone(&all.gate);
             let surroundings = surroundings.clone();
             let spawned = std::thread::Builder::new()
                 .name(format!("vcpu{}", vcpu.id()))
                 .stack_size(STACK)
-                .spawn(move || live(vcpu, &gate, &surroundings));
+                .spawn(move || live(vcpu, pin, &gate, &surroundings));
             match spawned {
                 Ok(thread) => {
                     all.threads.push(thread);
@@ -151,7 +152,14 @@ impl Gate {
     }
 }
 
-fn live(mut vcpu: Vcpu, gate: &Gate, surroundings: &Surroundings) {
+fn live(mut vcpu: Vcpu, pin: Option<u32>, gate: &Gate, surroundings: &Surroundings) {
+    if let Some((cpu, errno)) =
+        pin.and_then(|cpu| linux::processor::run_on(cpu).err().map(|errno| (cpu, errno)))
+    {
+        // It runs elsewhere, more slowly; that is no reason to run not at all.
+        let text = format!("vCPU {} cannot be kept on host processor {cpu}: {errno}", vcpu.id());
+        surroundings.events.post(Event::Note(text));
+    }
     if let Err(error) = vcpu.enter_thread() {
         surroundings.events.post(Event::Fault(describe(&error)));
         return gate.retire();

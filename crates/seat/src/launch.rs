@@ -28,6 +28,8 @@ pub struct Request {
     pub name: String,
     /// Number of vCPUs.
     pub cpus: u32,
+    /// The host processors that vCPUs 0, 1 and so on run on and nowhere else; those past its end run anywhere.
+    pub pins: Vec<u32>,
     /// Guest memory.
     pub memory: MemorySpec,
     /// What it starts.
@@ -232,6 +234,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         name: request.name.clone(),
         kvm: number(&kvm),
         cpus: request.cpus,
+        pins: request.pins.clone(),
         memory: request.memory,
         kernel: start.kernel(),
         firmware: start.firmware(),

@@ -53,6 +53,7 @@ pub fn request(
     Ok(Request {
         name: seat.name.clone(),
         cpus: seat.cpus.count,
+        pins: seat.cpus.pins.clone(),
         memory: memory(seat),
         start: start(seat, places),
         rng: true,
@@ -187,6 +188,7 @@ mod tests {
             [("0000:01:00.0".to_owned(), Some((0, 0))), ("0000:01:00.1".to_owned(), Some((0, 1)))]
         );
         assert_eq!((machine.cpus, machine.memory.size), (4, spec::Bytes::gib(8)));
+        assert_eq!(machine.pins, seat.cpus.pins);
         assert!(machine.disks[0].read_only, "a disc can only be read");
         assert!(machine.display.is_none(), "it has a card of its own");
         assert_eq!(machine.control, Some("/run/allod/seats/anna/machine".into()));

@@ -23,6 +23,9 @@ pub struct MachineSpec {
     pub kvm: InheritedFd,
     /// Number of virtual CPUs, at least 1.
     pub cpus: u32,
+    /// The host processors that virtual CPUs 0, 1 and so on run on and nowhere else; those past its end run anywhere.
+    #[serde(default)]
+    pub pins: Vec<u32>,
     /// The guest's memory.
     pub memory: MemorySpec,
     /// The kernel to start without firmware; there is either this or `firmware`.

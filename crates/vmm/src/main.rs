@@ -68,6 +68,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
     let kvm = Kvm::from_file(take(spec.kvm)?).map_err(explain)?;
     let config = Config {
         cpus: spec.cpus,
+        pins: spec.pins.clone(),
         memory: spec.memory,
         name: spec.name.clone(),
         start: start_of(spec)?,

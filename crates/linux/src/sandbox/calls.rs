@@ -87,6 +87,9 @@ const IOCTL_TYPE_MASK: u64 = 0xff00;
 /// Names a stretch of memory, as glibc's allocator does (`PR_SET_VMA`, include/uapi/linux/prctl.h).
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
+/// Asks for what the kernel told the process at its start (`PR_GET_AUXV`, include/uapi/linux/prctl.h).
+const PR_GET_AUXV: u64 = 0x4155_5856;
+
 /// Calls that glibc tries first and goes without: opening files for its own information, and starting a thread in the
 /// newer way, whose flags no filter can see.
 const ABSENT: [c_long; 2] = [libc::SYS_openat, libc::SYS_clone3];
@@ -130,7 +133,9 @@ fn allowed() -> Result<Rules, Error> {
     let unnamed = libc::AT_EMPTY_PATH as u64;
     rules.insert(libc::SYS_newfstatat, vec![rule(3, Op::MaskedEq(unnamed), unnamed)?]);
     rules.insert(libc::SYS_statx, vec![rule(2, Op::MaskedEq(unnamed), unnamed)?]);
-    let names = [libc::PR_SET_NAME as u64, PR_SET_VMA];
+    // Where its own threads run.
+    rules.insert(libc::SYS_sched_setaffinity, vec![rule(0, Op::Eq, 0)?]);
+    let names = [libc::PR_SET_NAME as u64, PR_SET_VMA, PR_GET_AUXV];
     let names = names.into_iter().map(|name| rule(0, Op::Eq, name)).collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_prctl, names);
     Ok(rules)
