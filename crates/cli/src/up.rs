@@ -150,7 +150,7 @@ fn plan(places: &Places, file: &SeatFile, progress: &Progress) -> Result<Plan, F
 fn refused(refusal: &Refusal) -> Failed {
     let taken = |code: ReasonCode| matches!(code, ReasonCode::SeatRuns | ReasonCode::Claimed);
     let text = plan::refusal_text(refusal);
-    match refusal.reasons.iter().all(|reason| taken(reason.code)) {
+    match refusal.reasons.iter().any(|reason| taken(reason.code)) {
         true => Failed::conflict(text),
         false => Failed::new(text),
     }

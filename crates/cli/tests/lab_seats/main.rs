@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
-use seats::{CARD, DISK, deaf, debian, does, driver, functions, obedient, run, seat, until, write};
+use seats::{CARD, DISK, deaf, debian, does, driver, functions, run, seat, until, write};
 
 fn main() -> ExitCode {
     run_all(&SCENARIOS)
@@ -140,7 +140,7 @@ fn card_pings(host: &Host, address: &str) -> Result<(), Failure> {
 
 fn what_belongs_to_a_seat_is_refused_to_others(host: &Host) -> Result<(), Failure> {
     let disk = functions(host, DISK)?[0];
-    let kernel = obedient(host)?;
+    let kernel = deaf(host)?;
     write(host, "/tmp/anna.toml", &[seat("anna", &kernel, &[disk], "")])?;
     write(host, "/tmp/ben.toml", &[seat("ben", &kernel, &[disk], "")])?;
     does(host, "allod up /tmp/anna.toml")?;
@@ -159,7 +159,7 @@ fn what_belongs_to_a_seat_is_refused_to_others(host: &Host) -> Result<(), Failur
         }
     }
     assert!(does(host, "allod ps")?.contains("anna"), "it runs on");
-    does(host, "allod down anna")?;
+    does(host, "allod kill anna")?;
     assert_eq!(driver(host, disk)?, "nvme");
     Ok(())
 }
