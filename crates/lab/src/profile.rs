@@ -14,6 +14,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("amd", include_str!("../profiles/amd.toml")),
     ("cards", include_str!("../profiles/cards.toml")),
     ("groups", include_str!("../profiles/groups.toml")),
+    ("screens", include_str!("../profiles/screens.toml")),
     ("seats", include_str!("../profiles/seats.toml")),
     ("bench", include_str!("../profiles/bench.toml")),
     ("sriov", include_str!("../profiles/sriov.toml")),

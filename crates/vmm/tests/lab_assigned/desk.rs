@@ -1,0 +1,142 @@
+//! What a person meets at a desk: pictures, keys and sound.
+
+use lab::{Failure, Host};
+
+use crate::guests::{
+    TOOLS, TOOLS_DISK, debian, does, find, guest, prepare, start, stop, take, wait_for, wait_for_end,
+};
+use crate::{AC97, XHCI};
+
+/// The screens of the desk: the emulator's name, the ids and which of several, the driver.
+const SCREENS: [(&str, &str, usize, &str); 4] = [
+    ("screen0", "1234:1111", 2, "bochs"),
+    ("screen1", "1234:1111", 1, "bochs"),
+    ("screen2", "1002:5046", 1, "aty128fb"),
+    ("screen3", "1af4:1050", 1, "virtio_gpu"),
+];
+
+/// Each card's half pictures: red, green and blue above and below.
+const COLOURS: [[[u8; 3]; 2]; 4] = [
+    [[254, 2, 1], [1, 2, 254]],
+    [[2, 250, 1], [240, 240, 3]],
+    // From a palette of six bits a colour, which the emulator shows as they are: 170 of 255 is 42 of 63.
+    [[42, 0, 0], [0, 0, 42]],
+    [[20, 230, 230], [230, 20, 230]],
+];
+
+/// One guest has all four cards; each slot's number tells it which is which. A card is switched on when a console of the
+/// kernel is mapped to it, though only one of them is ever seen.
+pub(crate) fn pictures(host: &Host) -> Result<(), Failure> {
+    let mut addresses = Vec::new();
+    for (_, ids, which, _) in SCREENS {
+        addresses.push(find_nth(host, ids, which)?);
+    }
+    let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+    take(host, &addresses)?;
+    let drivers: String = SCREENS.iter().map(|(.., driver)| format!("in_host modprobe {driver}; ")).collect();
+    // Blue, green, red and one byte unused for each pixel; a card with one byte for a pixel has the sixteen colours of
+    // text: 4 is red and 1 is blue.
+    let octal = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\{byte:03o}")).collect::<String>();
+    let mut fills = String::new();
+    for (slot, halves) in COLOURS.iter().enumerate() {
+        let wide = halves.map(|[red, green, blue]| octal(&[blue, green, red, 3]));
+        fills.push_str(&format!("{}) above='{}'; below='{}';; ", slot + 1, wide[0], wide[1]));
+    }
+    let script = format!(
+        "{TOOLS} {drivers} sleep 1; fill() {{ yes \"$(printf \"$1\")\" | tr -d '\\n' | head -c $((s * h / 2)); }}; \
+         for f in /sys/class/graphics/fb*; do \
+           [ -e $f/device ] || continue; s=$(cat $f/stride); h=$(cut -d, -f2 $f/virtual_size); \
+           slot=$(readlink -f $f/device | grep -o '0000:0[1-9]:' | cut -c7); \
+           case $slot in {fills} esac; \
+           [ $(cat $f/bits_per_pixel) = 8 ] && {{ above='\\004'; below='\\001'; }}; \
+           echo 0 > $f/blank; (fill $above; fill $below) > /dev/$(basename $f); echo SLOT $slot $(cat $f/name) $s $h $(cat $f/bits_per_pixel); \
+         done; sleep 1; echo DRAWN; sleep 100"
+    );
+    prepare(host, &script)?;
+    start(host, &debian(&addresses, TOOLS_DISK, "vt.global_cursor_default=0 fbcon=map:0123"))?;
+    let console = wait_for(host, "DRAWN")?;
+    let folder = tempfile::tempdir().unwrap();
+    for ((id, ..), [above, below]) in SCREENS.iter().zip(COLOURS) {
+        let file = folder.path().join(format!("{id}.png"));
+        host.screenshot(id, 0, &file)?;
+        let (pixels, width, height, bytes) = read_png(&file);
+        let pixel = |x: usize, y: usize| pixels[(y * width + x) * bytes..][..3].to_vec();
+        assert_eq!(pixel(width / 2, height / 4), above, "{id} above ({width}x{height}): {console}");
+        assert_eq!(pixel(width / 2, height * 3 / 4), below, "{id} below: {console}");
+    }
+    stop(host)
+}
+
+/// The second controller stays with the host: its key is what the host hears, and all it hears.
+pub(crate) fn input(host: &Host) -> Result<(), Failure> {
+    let xhci = find(host, XHCI)?;
+    take(host, &[&xhci])?;
+    let script = "modprobe xhci_pci; modprobe usbhid; modprobe hid_generic; modprobe evdev; \
+        of() { grep -A5 \"$1\" /proc/bus/input/devices | grep -o 'event[0-9]*' | head -1; }; \
+        while [ -z \"$(of Keyboard)\" ] || [ -z \"$(of Tablet)\" ]; do sleep 0.2; done; \
+        cat /dev/input/$(of Keyboard) > /tmp/keys & cat /dev/input/$(of Tablet) > /tmp/clicks & \
+        while ! [ -e /tmp/clicks ]; do sleep 0.1; done; sleep 0.5; echo READY; \
+        while ! [ -s /tmp/keys ] || ! [ -s /tmp/clicks ]; do sleep 0.2; done; sleep 1; \
+        for f in keys clicks; do echo $f $(hexdump -v -e '24/1 \"%02x\" \"\\n\"' /tmp/$f | cut -c33-); done; kill %1 %2";
+    prepare(host, script)?;
+    does(
+        host,
+        "rm -f /tmp/heard*; modprobe evdev; for e in /dev/input/event*; do cat $e > /tmp/heard-$(basename $e) & done; true",
+    )?;
+    start(host, &debian(&[&xhci], "", ""))?;
+    wait_for(host, "READY")?;
+    host.key("keyboard1", "b")?;
+    host.key("keyboard0", "a")?;
+    host.hardware().click("tablet0", 0x1000, 0x2000)?;
+    let (console, _) = wait_for_end(host)?;
+    let heard = does(host, "cat /tmp/heard-* | hexdump -v -e '24/1 \"%02x\" \"\\n\"' | cut -c33-")?;
+    // Type 1 (key), code 30 (a) or 48 (b), value 1 (pressed), as linux/input-event-codes.h has them; then type 3 (place),
+    // code 0 (across); and code 0x110 (left button).
+    let (a, b) = ("01001e0001000000", "0100300001000000");
+    assert!(console.contains(a) && !console.contains(b), "{console}");
+    assert!(console.contains("0300000000100000") && console.contains("0100100101000000"), "{console}");
+    assert!(heard.contains(b) && !heard.contains(a) && !heard.contains("0300000000100000"), "{heard}");
+    Ok(())
+}
+
+/// The card has no interrupt but its pin, and uses it many times a second.
+pub(crate) fn sound(host: &Host) -> Result<(), Failure> {
+    let card = find(host, AC97)?;
+    take(host, &[&card])?;
+    // A square wave of 500 Hz, a little longer than two seconds: 48 samples of two channels up, 48 down.
+    let script = format!(
+        "{TOOLS} in_host modprobe snd_intel8x0; \
+         for i in $(seq 50); do [ -e /dev/snd/pcmC0D0p ] && break; sleep 0.2; done; \
+         half() {{ yes \"$(printf \"$1\")\" | tr -d '\\n' | head -c 192; }}; \
+         (half '\\001\\100'; half '\\001\\300') > /tmp/wave; \
+         for i in 1 2 3 4 5 6 7 8 9 10; do cat /tmp/wave /tmp/wave > /tmp/longer; mv /tmp/longer /tmp/wave; done; \
+         for s in Master PCM; do in_host amixer -q sset $s 100% unmute; done; \
+         in_host aplay -q -D hw:0,0 -t raw -f S16_LE -c 2 -r 48000 --period-size=480 --buffer-size=4800 /tmp/wave \
+           && echo PLAYED; grep intel8x0 /proc/interrupts"
+    );
+    let (output, _) = guest(host, &[&card], TOOLS_DISK, &script)?;
+    assert!(output.stdout.contains("PLAYED"), "{output:?}");
+    let line = output.stdout.lines().find(|line| line.contains("fasteoi") && line.contains("intel8x0"));
+    let interrupts = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
+    assert!(interrupts.is_some_and(|count| count > 50), "by its pin: {output:?}");
+    let heard = std::fs::read(host.hardware().sound("sound1")).unwrap();
+    // Behind the header of the file.
+    let loud = heard.iter().skip(44).filter(|byte| **byte != 0).count();
+    assert!(loud > 10_000, "{loud} of {} bytes are not silent: {output:?}", heard.len());
+    Ok(())
+}
+
+/// The address of one of several functions with these ids, in the order of their addresses.
+fn find_nth(host: &Host, ids: &str, which: usize) -> Result<String, Failure> {
+    let address = does(host, &format!("lspci -Dn -d {ids} | cut -d' ' -f1 | sed -n {which}p"))?;
+    Ok(address.trim().to_owned())
+}
+
+/// The pixels of a picture, its width and height, and bytes per pixel.
+fn read_png(file: &std::path::Path) -> (Vec<u8>, usize, usize, usize) {
+    let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    (pixels, info.width as usize, info.height as usize, info.color_type.samples())
+}

@@ -1,0 +1,58 @@
+//! Cards of several functions, and groups of several cards.
+
+use lab::{Failure, Host};
+
+use crate::guests::{debian, does, find, guest, prepare, run, take};
+use crate::transfers::Exchange;
+use crate::{E1000, EDU};
+
+pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
+    let card = does(host, "lspci -Dn | grep -E '\\.[1-7] .*1b36:000d' | cut -d' ' -f1")?.trim().to_owned();
+    let first = format!("{}0", &card[..card.len() - 1]);
+    take(host, &[&first])?;
+    let output = run(host, &debian(&[&first], "", ""))?;
+    assert!(
+        output.status == 1 && output.stderr.contains(&card),
+        "its other function is the host's: {output:?}"
+    );
+    take(host, &[&card])?;
+    let exchange = Exchange::listen();
+    let script = format!(
+        "cut -f1,2 /proc/bus/pci/devices; modprobe xhci_pci; cat /sys/bus/usb/devices/usb1/manufacturer; {}",
+        exchange.script("e1000e")
+    );
+    let (output, _) = guest(host, &[&card, &first], "", &script)?;
+    let both = ["0100\t808610d3", "0101\t1b36000d", "xhci-hcd"];
+    assert!(both.iter().all(|words| output.stdout.contains(words)), "{output:?}");
+    exchange.compare(&output.stdout);
+    Ok(())
+}
+
+/// The bridge makes one group of itself and the two cards behind it.
+pub(crate) fn behind_a_bridge(host: &Host) -> Result<(), Failure> {
+    let (nic, edu) = (find(host, E1000)?, find(host, EDU)?);
+    prepare(host, "true")?;
+    take(host, &[&edu])?;
+    let refused = run(host, &debian(&[&edu], "", ""))?;
+    let named = refused.stderr.contains(&format!("{nic} (driver e1000)"));
+    assert!(refused.status == 1 && named, "the network card is the host's: {refused:?}");
+    take(host, &[&nic])?;
+    // The bridge above has a driver that the kernel counts as the host's.
+    let bridge = does(host, &format!("basename $(dirname $(readlink -f /sys/bus/pci/devices/{nic}))"))?;
+    let bridge = bridge.trim();
+    let refused = run(host, &debian(&[&nic, &edu], "", ""))?;
+    let named = refused.stderr.contains(&format!("{bridge} (driver shpchp)"));
+    assert!(refused.status == 1 && named, "{refused:?}");
+    does(host, &format!("echo {bridge} > /sys/bus/pci/drivers/shpchp/unbind"))?;
+    let exchange = Exchange::listen();
+    let (output, _) = guest(host, &[&nic, &edu], "", &exchange.script("e1000"))?;
+    exchange.compare(&output.stdout);
+    // Megabytes by a pin that many interrupts have gone through.
+    let line = output.stdout.lines().find(|line| line.contains("fasteoi") && line.contains("eth0"));
+    let interrupts = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
+    assert!(interrupts.is_some_and(|count| count > LOAD), "by its pin: {output:?}");
+    Ok(())
+}
+
+/// Interrupts that count as load.
+const LOAD: u32 = 100;

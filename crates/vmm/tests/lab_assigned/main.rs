@@ -1,0 +1,53 @@
+//! Assigned functions in the lab, on a real kernel's VFIO: what a guest does with real cards, and what the host keeps.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
+mod desk;
+mod dma;
+mod groups;
+mod guests;
+#[path = "../lab_boot/micro_guest.rs"]
+#[allow(dead_code, reason = "the other guests are for scenarios without a card")]
+mod micro_guest;
+mod refusals;
+mod transfers;
+
+use std::process::ExitCode;
+
+use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::{Failure, Host};
+
+fn main() -> ExitCode {
+    run_all(&SCENARIOS)
+}
+
+const SCENARIOS: [Scenario; 10] = [
+    shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
+    shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
+    shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
+    shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
+    shared("each_picture_is_what_the_guest_drew_on_that_card", "screens", desk::pictures),
+    shared("keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "screens", desk::input),
+    shared("sound_of_the_guest_is_heard_outside", "screens", desk::sound),
+    shared("functions_of_one_card_share_a_slot_and_both_work", "groups", groups::one_card),
+    shared("a_group_is_refused_unless_all_of_it_is_ours_and_works_by_pin", "groups", groups::behind_a_bridge),
+    shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
+];
+
+const PROGRAMS: &[&str] = &["allod", "allod-vmm"];
+
+const fn shared(
+    name: &'static str,
+    profile: &'static str,
+    check: fn(&Host) -> Result<(), Failure>,
+) -> Scenario {
+    Scenario { name, profile, programs: PROGRAMS, boot: Boot::Shared, check: Check::Inside(check) }
+}
+
+const NVME: &str = "1b36:0010";
+const E1000: &str = "8086:100e";
+const E1000E: &str = "8086:10d3";
+const XHCI: &str = "1b36:000d";
+const EDU: &str = "1234:11e8";
+const HDA: &str = "8086:293e";
+const AC97: &str = "8086:2415";

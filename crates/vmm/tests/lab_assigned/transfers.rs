@@ -1,0 +1,136 @@
+//! Data between a guest and what lies behind its cards: a drive's file, and the network outside.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread::JoinHandle;
+
+use lab::{Failure, Host};
+
+use crate::guests::{TOOLS, TOOLS_DISK, does, find, guest, take};
+use crate::{E1000E, NVME};
+
+const AT_MIB: u64 = 5;
+
+/// The same measure on the lab's host and in the guest: random reads of 4 KiB at queue depth 32 for two seconds.
+const READS: &str = "fio --name=reads --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=32 --rw=randread \
+    --bs=4k --time_based --runtime=2 --output-format=terse --terse-version=3 | cut -d';' -f8";
+
+/// Writes and reads at random at queue depth 64; what is read is compared with what was written.
+const VERIFIED: &str = "fio --name=verified --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=64 --rw=randrw \
+    --bs=4k --offset=16M --size=16M --verify=crc32c --verify_fatal=1 --allrandrepeat=1 --output-format=terse | cut -d';' -f5";
+
+pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
+    let nvme = find(host, NVME)?;
+    // Its registers and its MSI-X table are in the same BAR.
+    let table = does(host, &format!("lspci -vvs {nvme} | grep 'Vector table'"))?;
+    assert!(table.contains("BAR=0"), "{table}");
+    let native = number(&does(host, READS)?);
+    take(host, &[&nvme])?;
+    let script = format!(
+        "modprobe nvme; {TOOLS} while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
+         dd if=/dev/urandom of=/tmp/d bs=1M count=8 2>/dev/null; \
+         dd if=/tmp/d of=/dev/nvme0n1 bs=1M seek={AT_MIB} oflag=direct 2>/dev/null; \
+         dd if=/dev/nvme0n1 bs=1M skip={AT_MIB} count=8 iflag=direct 2>/dev/null | cmp - /tmp/d && echo SAME; \
+         echo SUM $(sha256sum < /tmp/d); echo VERIFIED $(in_host {VERIFIED}); echo READS $(in_host {READS}); \
+         grep nvme0q1 /proc/interrupts; echo CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+    );
+    let (output, report) = guest(host, &[&nvme], TOOLS_DISK, &script)?;
+    let text = &output.stdout;
+    assert!(text.contains("SAME") && text.contains("PCI-MSIX"), "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    // The error number of the whole job.
+    assert_eq!(said(text, "VERIFIED "), "0", "{output:?}");
+    let mut drive = std::fs::File::open(host.hardware().drive("disk0")).unwrap();
+    drive.seek(SeekFrom::Start(AT_MIB << 20)).unwrap();
+    let mut bytes = vec![0; 8 << 20];
+    drive.read_exact(&mut bytes).unwrap();
+    assert_eq!(sha256(&bytes), said(text, "SUM "), "what the guest wrote lies in the drive's file");
+    let inside = number(said(text, "READS "));
+    println!(
+        "        reads of 4 KiB a second: native {native}, guest {inside}: 1 to {:.2}; guest's clock {}, exits to user space {}",
+        inside / native,
+        said(text, "CLOCK "),
+        report["exits"]
+    );
+    Ok(())
+}
+
+/// The word behind `mark`.
+fn said<'a>(text: &'a str, mark: &str) -> &'a str {
+    text.split(mark).nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("")
+}
+
+fn number(text: &str) -> f64 {
+    text.trim().parse().unwrap_or_else(|_| panic!("`{text}` is no number"))
+}
+
+/// The sum as `sha256sum` of this machine prints it.
+fn sha256(bytes: &[u8]) -> String {
+    use std::io::Write;
+    let mut program = std::process::Command::new("sha256sum");
+    let mut child =
+        program.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+}
+
+/// Bytes sent in each direction.
+const EXCHANGED: usize = 4 << 20;
+
+/// A peer outside of the lab that takes data from a guest and answers with other data.
+pub(crate) struct Exchange {
+    port: u16,
+    answer: Vec<u8>,
+    taken: JoinHandle<std::io::Result<Vec<u8>>>,
+}
+
+impl Exchange {
+    /// Listens for one guest.
+    pub(crate) fn listen() -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Any bytes do that are not all the same in each page.
+        let answer: Vec<u8> = (0..EXCHANGED).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect();
+        let sent = answer.clone();
+        let taken = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            let mut bytes = vec![0; EXCHANGED];
+            stream.read_exact(&mut bytes)?;
+            stream.write_all(&sent)?;
+            Ok(bytes)
+        });
+        Self { port, answer, taken }
+    }
+
+    /// A guest's work: brings its card up by `driver` and exchanges random data with the peer, whom the emulator's
+    /// gateway reaches.
+    pub(crate) fn script(&self, driver: &str) -> String {
+        format!(
+            "modprobe {driver}; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; \
+             while ! ping -c 1 -W 1 10.0.2.2 > /dev/null; do sleep 0.2; done; \
+             dd if=/dev/urandom of=/tmp/up bs=1M count={} 2> /dev/null; \
+             nc 10.0.2.2 {} < /tmp/up > /tmp/down; \
+             echo UP $(sha256sum < /tmp/up); echo DOWN $(sha256sum < /tmp/down); grep eth0 /proc/interrupts",
+            EXCHANGED >> 20,
+            self.port
+        )
+    }
+
+    /// Compares what each side had with what the other sent.
+    pub(crate) fn compare(self, console: &str) {
+        assert_eq!(said(console, "DOWN "), sha256(&self.answer), "to the guest: {console}");
+        let taken = self.taken.join().unwrap().unwrap();
+        assert_eq!(said(console, "UP "), sha256(&taken), "from the guest: {console}");
+    }
+}
+
+pub(crate) fn e1000e(host: &Host) -> Result<(), Failure> {
+    let nic = find(host, E1000E)?;
+    take(host, &[&nic])?;
+    let exchange = Exchange::listen();
+    let (output, _) = guest(host, &[&nic], "", &exchange.script("e1000e"))?;
+    exchange.compare(&output.stdout);
+    assert!(output.stdout.contains("PCI-MSIX"), "{output:?}");
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! Rough treatment of assigned functions in the lab: a device may stop, its machine and the host do not.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
+mod cards;
+mod deeds;
+#[path = "../lab_assigned/guests.rs"]
+#[allow(dead_code, reason = "some is for the scenarios beside these")]
+mod guests;
+#[path = "../lab_boot/micro_guest.rs"]
+#[allow(dead_code, reason = "the other guests are for scenarios without a card")]
+mod micro_guest;
+mod moves;
+mod storms;
+
+use std::process::ExitCode;
+
+use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::{Failure, Host};
+
+fn main() -> ExitCode {
+    run_all(&SCENARIOS)
+}
+
+const SCENARIOS: [Scenario; 5] = [
+    shared("cards_work_while_all_their_bars_are_moved", moves::moved),
+    shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", moves::scribbled),
+    shared("a_storm_under_a_driver_ends_with_a_reset", storms::under_a_driver),
+    shared("a_hundred_starts_and_stops_leave_nothing_behind", storms::starts_and_stops),
+    // Last, for its card is gone.
+    shared("a_pulled_card_ends_its_machine_and_nothing_else", storms::pulled),
+];
+
+const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+    let programs = &["allod", "allod-vmm"];
+    Scenario { name, profile: "cards", programs, boot: Boot::Shared, check: Check::Inside(check) }
+}
+
+const NVME: &str = "1b36:0010";
+const E1000E: &str = "8086:10d3";
+const XHCI: &str = "1b36:000d";
+const EDU: &str = "1234:11e8";
+const TEST_DEVICE: &str = "1b36:0005";

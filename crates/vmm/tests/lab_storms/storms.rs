@@ -1,0 +1,114 @@
+//! Rough treatment under a real driver: config space written at random, machines started and stopped again and again,
+//! a card pulled.
+
+use std::time::Instant;
+
+use lab::{Failure, Host};
+
+use crate::guests::{
+    debian, does, find, prepare, put_file, report, run, start, take, wait_for, wait_for_end,
+};
+use crate::micro_guest;
+use crate::moves::Random;
+use crate::{E1000E, EDU, NVME};
+
+const SEED: u64 = 0xa110_d570;
+/// Words written over the config space: eight times its first 256 bytes.
+const SCRIBBLES: u32 = 8 * 64;
+
+/// The first life scribbles, the machine resets itself, and the second life finds a disk that works.
+pub(crate) fn under_a_driver(host: &Host) -> Result<(), Failure> {
+    let nvme = find(host, NVME)?;
+    take(host, &[&nvme])?;
+    println!("        seed {SEED:#x}");
+    let mut random = Random(SEED);
+    let random: String = (0..SCRIBBLES).map(|_| format!("{:08x}", random.word())).collect();
+    let script = "for d in /sys/bus/pci/devices/*; do [ $(cat $d/vendor)$(cat $d/device) = 0x1b360x0010 ] && N=$d; done; \
+        modprobe nvme; sleep 1; \
+        if [ \"$(dd if=/dev/nvme0n1 bs=16 count=1 2>/dev/null | head -c 5)\" = STORM ]; then \
+          dd if=/dev/zero of=/dev/nvme0n1 bs=4096 count=1 oflag=direct 2>/dev/null; \
+          echo SECOND LIFE; dd if=/dev/nvme0n1 bs=1M count=4 iflag=direct of=/dev/null 2>/dev/null && echo WORKS AGAIN; \
+          sync; poweroff -f; fi; \
+        (printf STORM; dd if=/dev/zero bs=4091 count=1 2>/dev/null) > /tmp/first; \
+        dd if=/tmp/first of=/dev/nvme0n1 bs=4096 count=1 oflag=direct 2>/dev/null; \
+        dd if=/dev/nvme0n1 of=/dev/null bs=4096 iflag=direct 2>/dev/null & \
+        put() { printf \"$2\" | dd of=$N/config bs=1 seek=$1 conv=notrunc 2>/dev/null; }; \
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do \
+          put 4 '\\000'; put 18 \"\\\\$(printf %o $((i * 16)))\"; put 4 '\\006'; put 16 '\\377\\377\\377\\377'; put 16 '\\000\\000\\000\\000'; \
+        done; echo MOVED; \
+        echo RANDOM-WORDS | xxd -r -p > /tmp/random; \
+        for i in 0 1 2 3 4 5 6 7; do dd if=/tmp/random skip=$i of=$N/config bs=256 count=1 conv=notrunc 2>/dev/null; done; \
+        echo SCRIBBLED; echo b > /proc/sysrq-trigger; sleep 60";
+    prepare(host, &script.replace("RANDOM-WORDS", &random))?;
+    let output = run(host, &debian(&[&nvme], "", "sysrq_always_enabled nvme_core.io_timeout=5"))?;
+    let report = report(host)?;
+    for words in ["MOVED", "SCRIBBLED", "SECOND LIFE", "WORKS AGAIN"] {
+        assert!(output.stdout.contains(words), "no `{words}`: {output:?} {report}");
+    }
+    assert_eq!((&report["cause"], &report["resets"]), (&"power-off".into(), &1.into()), "{output:?}");
+    Ok(())
+}
+
+/// What the host is asked for between the starts: KiB of free, unevictable and anonymous memory, of memory of the kernel
+/// and of page tables of the IOMMU; machines that run, interrupts in use, open files.
+const ACCOUNT: &str = "echo 3 > /proc/sys/vm/drop_caches; sleep 1; \
+    awk '/^(MemFree|Unevictable|AnonPages|SUnreclaim|SecPageTables):/ { print $2 }' /proc/meminfo; \
+    pgrep -cx allod-vmm; ls /proc/irq | wc -l; cut -f1 /proc/sys/fs/file-nr";
+
+/// Starts in one round, and rounds.
+const STARTS: usize = 10;
+const ROUNDS: usize = 10;
+
+pub(crate) fn starts_and_stops(host: &Host) -> Result<(), Failure> {
+    let (edu, nvme) = (find(host, EDU)?, find(host, NVME)?);
+    take(host, &[&edu, &nvme])?;
+    put_file(host, "/tmp/micro-guest", &micro_guest::elf(&micro_guest::POWER_OFF))?;
+    let once = format!(
+        "allod run --kernel /tmp/micro-guest --memory 32M --device {edu} --device {nvme} < /dev/null || exit 1"
+    );
+    let round = || -> Result<[i64; 8], Failure> {
+        let output = does(host, &format!("for i in $(seq {STARTS}); do {once}; done; {ACCOUNT}"))?;
+        let numbers: Vec<i64> = output.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        Ok(numbers.try_into().unwrap_or_else(|_| panic!("{output:?}")))
+    };
+    // Driver, power, whether it decodes, and who may use it.
+    let state = format!(
+        "for d in {edu} {nvme}; do cd /sys/bus/pci/devices/$d; readlink driver; cat power_state enable driver_override; \
+         lspci -s $d -v | grep -E 'Flags|Memory|I/O'; done; ls -l /dev/vfio"
+    );
+    // The first starts load what stays loaded.
+    let [free, unevictable, anonymous, kernel, tables, _, interrupts, files] = round()?;
+    let before = does(host, &state)?;
+    let begin = Instant::now();
+    let mut last = [0; 8];
+    for _ in 1..ROUNDS {
+        last = round()?;
+    }
+    println!("        {} starts in {:?}: {last:?}", STARTS * (ROUNDS - 1), begin.elapsed());
+    assert_eq!(does(host, &state)?, before);
+    assert!(last[0] > free - 4096 && last[2] < anonymous + 1024, "memory: {free} {anonymous} {last:?}");
+    assert!(last[3] < kernel + 1024 && last[4] <= tables + 64, "kernel memory: {kernel} {tables} {last:?}");
+    assert_eq!((last[1], last[5], last[6]), (unevictable, 0, interrupts), "{last:?}");
+    assert!(last[7] <= files + 64, "open files: {files} {last:?}");
+    Ok(())
+}
+
+pub(crate) fn pulled(host: &Host) -> Result<(), Failure> {
+    let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
+    take(host, &[&nvme])?;
+    prepare(
+        host,
+        "modprobe nvme; sleep 1; ls /dev/nvme0n1 && echo READY; while true; do dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || sleep 1; done",
+    )?;
+    start(host, &debian(&[&nvme], "", ""))?;
+    wait_for(host, "READY")?;
+    host.pull("disk0")?;
+    let (console, report) = wait_for_end(host)?;
+    assert_eq!(report["cause"], "fault", "{console} {report}");
+    let message = report["message"].as_str().unwrap();
+    assert!(message.contains(&nvme), "{message}");
+    // The host and its other cards go on.
+    let alive = run(host, &format!("ls -d /sys/bus/pci/devices/{nic}/driver && pgrep -cx allod-vmm"))?;
+    assert!(alive.stdout.contains(&nic) && alive.stdout.trim_end().ends_with('0'), "{alive:?}");
+    Ok(())
+}
