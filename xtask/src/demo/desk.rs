@@ -164,9 +164,12 @@ fn drivers(host: &Host) -> Result<String> {
 
 /// Waits until a seat's console says something.
 fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), String> {
-    // The log of a guest that is silent afterwards is not waited for.
+    // Beside grep and not before it in a pipe: nobody waits for the log of a guest that is silent afterwards.
     let follow = format!("timeout {SCENE_LIMIT_SECONDS} allod logs {seat} --console --follow");
-    let script = format!("grep --max-count=1 --text '{words}' <({follow})");
+    let script = format!(
+        "coproc LOG {{ exec {follow}; }}; grep --max-count=1 --text '{words}' <&${{LOG[0]}}; found=$?; \
+         kill $LOG_PID; exit $found"
+    );
     match host.run_within(&script, COMMAND_LIMIT) {
         Ok(output) if output.stdout.contains(words) => Ok(()),
         Ok(output) => Err(format!("its console never said `{words}`; {}", output.stderr.trim())),
