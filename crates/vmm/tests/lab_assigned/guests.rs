@@ -120,9 +120,9 @@ pub(crate) fn start(host: &Host, command: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the guest in the background from outside.
+/// Ends the guest in the background from outside: the machine's own process is asked, so that it leaves a report.
 pub(crate) fn stop(host: &Host) -> Result<(), Failure> {
-    does(host, "kill -TERM $(cat /tmp/machine)")?;
+    does(host, "pkill -TERM -P $(cat /tmp/machine)")?;
     wait_for_end(host)?;
     Ok(())
 }
