@@ -13,13 +13,13 @@ use std::process::ExitCode;
 
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
-use seats::{CARD, DISK, deaf, debian, does, driver, functions, run, seat, until, write};
+use seats::{CARD, DISK, deaf, debian, does, driver, functions, obedient, run, seat, until, write};
 
 fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     shared("two_seats_run_at_once_and_everything_goes_home", two_seats_run_at_once_and_everything_goes_home),
     shared("what_belongs_to_a_seat_is_refused_to_others", what_belongs_to_a_seat_is_refused_to_others),
     shared(
@@ -32,6 +32,7 @@ const SCENARIOS: [Scenario; 7] = [
     ),
     shared("a_start_that_is_broken_off_leaves_nothing", a_start_that_is_broken_off_leaves_nothing),
     shared("a_guest_that_does_not_listen_is_ended_by_force", a_guest_that_does_not_listen_is_ended_by_force),
+    shared("huge_pages_come_with_a_seat_and_go_with_it", huge_pages_come_with_a_seat_and_go_with_it),
     shared("fifty_rounds_leave_nothing_behind", rounds::fifty_rounds_leave_nothing_behind),
 ];
 
@@ -244,5 +245,24 @@ fn a_guest_that_does_not_listen_is_ended_by_force(host: &Host) -> Result<(), Fai
         "{down}"
     );
     assert_eq!(driver(host, disk)?, "nvme");
+    Ok(())
+}
+
+fn huge_pages_come_with_a_seat_and_go_with_it(host: &Host) -> Result<(), Failure> {
+    let pool = "cat /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages";
+    let free = "awk '/HugePages_Free/ {print $2}' /proc/meminfo";
+    // Those that lie free are used, and only as many as are missing are added.
+    does(host, "echo 3 > /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages")?;
+    let disk = functions(host, DISK)?[0];
+    let anna = seat("anna", &obedient(host)?, &[disk], "memory.pages = \"2MiB\"");
+    write(host, "/tmp/huge.toml", &[anna])?;
+    let up = does(host, "allod up /tmp/huge.toml")?;
+    let during = does(host, pool)?;
+    // 256 MiB in pages of 2 MiB, all of them pinned for the disk before the guest runs.
+    assert_eq!(during.trim(), "128", "{up}");
+    assert_eq!(does(host, free)?.trim(), "0", "{up}");
+    let down = does(host, "allod down anna")?;
+    assert_eq!(does(host, pool)?.trim(), "3", "{down}");
+    assert_eq!(driver(host, disk)?, "nvme", "{down}");
     Ok(())
 }
