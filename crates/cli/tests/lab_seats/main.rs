@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     shared("two_seats_run_at_once_and_everything_goes_home", two_seats_run_at_once_and_everything_goes_home),
     shared("what_belongs_to_a_seat_is_refused_to_others", what_belongs_to_a_seat_is_refused_to_others),
     shared(
@@ -33,6 +33,13 @@ const SCENARIOS: [Scenario; 8] = [
     shared("a_start_that_is_broken_off_leaves_nothing", a_start_that_is_broken_off_leaves_nothing),
     shared("a_guest_that_does_not_listen_is_ended_by_force", a_guest_that_does_not_listen_is_ended_by_force),
     shared("huge_pages_come_with_a_seat_and_go_with_it", huge_pages_come_with_a_seat_and_go_with_it),
+    Scenario {
+        profile: "cores",
+        ..shared(
+            "a_machine_stays_on_the_processors_of_its_seat",
+            a_machine_stays_on_the_processors_of_its_seat,
+        )
+    },
     shared("fifty_rounds_leave_nothing_behind", rounds::fifty_rounds_leave_nothing_behind),
 ];
 
@@ -264,5 +271,23 @@ fn huge_pages_come_with_a_seat_and_go_with_it(host: &Host) -> Result<(), Failure
     let down = does(host, "allod down anna")?;
     assert_eq!(does(host, pool)?.trim(), "3", "{down}");
     assert_eq!(driver(host, disk)?, "nvme", "{down}");
+    Ok(())
+}
+
+fn a_machine_stays_on_the_processors_of_its_seat(host: &Host) -> Result<(), Failure> {
+    let disk = functions(host, DISK)?[0];
+    let shared = seat("anna", &obedient(host)?, &[disk], "");
+    let own = shared.replace("cpus = { count = 1, shared = true }", "cpus.count = 1");
+    write(host, "/tmp/own.toml", &[own])?;
+    // The first of the two cores stays with the host.
+    let up = does(host, "allod up /tmp/own.toml")?;
+    let allowed = does(
+        host,
+        "cat /proc/$(pgrep allod-vmm)/task/*/status | awk '/Cpus_allowed_list/ {print $2}' | sort -u",
+    )?;
+    assert_eq!(allowed.trim(), "1", "{up}");
+    assert_eq!(does(host, "cat /sys/fs/cgroup/allod/anna/cpuset.cpus")?.trim(), "1", "{up}");
+    does(host, "allod down anna")?;
+    assert_eq!(driver(host, disk)?, "nvme");
     Ok(())
 }
