@@ -1,10 +1,9 @@
 //! `allod bench`: native against seats, on the same devices in one run.
 
-use crate::host_source::HostSource;
 use crate::{plan as plan_verb, print};
 use ::bench::{Engine, WORKLOADS, Workload};
 use anyhow::{Context, bail};
-use host::system::RunningSystem;
+use host::system::{RunningSystem, System};
 use seat::places::Places;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,8 +42,6 @@ pub(crate) struct Arguments {
     /// Draw the percentages into FILE, as SVG
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    #[command(flatten)]
-    source: HostSource,
 }
 
 fn workload(name: &str) -> Result<&'static Workload, String> {
@@ -84,8 +81,11 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.guest.is_file() {
         bail!("there is no RAM disk {}", arguments.guest.display());
     }
-    let inventory = arguments.source.read()?;
-    let plan = match ::plan::plan(&inventory, &file, &[], &[]) {
+    let system = RunningSystem::open()?;
+    let state = Places::of_environment().state;
+    let inventory = host::inventory::read(system.tree());
+    let (claims, trials) = (host::ledger::claims(&state)?, host::trial::records(&state)?);
+    let plan = match ::plan::plan(&inventory, &file, &claims, &trials) {
         Ok(plan) => plan,
         Err(refusal) => {
             print::out(&::plan::refusal_text(&refusal)).context("cannot write to standard output")?;
@@ -103,9 +103,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         engines: arguments.engines.clone(),
         initrd: arguments.guest.clone(),
         allod: std::env::current_exe().context("cannot find this program")?,
-        state: Places::of_environment().state,
+        state,
     };
-    let system = RunningSystem::open()?;
     let mut result =
         ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;
     result.conditions = conditions(&options);
