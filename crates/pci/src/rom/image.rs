@@ -62,6 +62,8 @@ impl EfiHeader {
 pub struct Image {
     /// Where it starts in the ROM.
     pub start: usize,
+    /// Where its PCI data structure starts in the ROM.
+    pub data: usize,
     /// Its length as it says, in bytes; the ROM may end before.
     pub length: usize,
     /// Whether the ROM ends before the image does.
@@ -89,6 +91,8 @@ pub struct Image {
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 /// Length in the header, of an x86 image.
 const HEADER_LENGTH: usize = 2;
+/// A byte of the header that means nothing to anybody and is there to make the sum right.
+const CHECKSUM: usize = 6;
 const DATA_POINTER: usize = 0x18;
 
 // The PCI data structure.
@@ -135,6 +139,7 @@ impl Image {
         let whole = bytes.get(..length);
         Ok(Self {
             start,
+            data: start + data_at,
             length,
             truncated: whole.is_none(),
             code_type,
@@ -155,11 +160,32 @@ impl Image {
     }
 }
 
+/// Writes `device` into the data structure of `image`, and makes the sum of an x86 image right.
+pub(super) fn rename(rom: &mut [u8], image: &Image, device: u16) {
+    let at = image.data + DATA_DEVICE;
+    if let Some(place) = rom.get_mut(at..at + 2) {
+        place.copy_from_slice(&device.to_le_bytes());
+    }
+    let Some(bytes) = rom.get_mut(image.start..) else { return };
+    let sum = counted(bytes).map(sum);
+    if let (CodeType::X86, Some(sum), Some(byte)) = (image.code_type, sum, bytes.get_mut(CHECKSUM)) {
+        *byte = byte.wrapping_sub(sum);
+    }
+}
+
 /// Whether the bytes that the header counts sum up to zero; those that are missing do not.
 fn checksum(bytes: &[u8]) -> bool {
+    counted(bytes).is_some_and(|counted| sum(counted) == 0)
+}
+
+/// The bytes that the header counts, when they are all there.
+fn counted(bytes: &[u8]) -> Option<&[u8]> {
     let units = bytes.get(HEADER_LENGTH).copied().map_or(0, usize::from);
-    let counted = bytes.get(..units * UNIT).filter(|counted| !counted.is_empty());
-    counted.is_some_and(|counted| counted.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == 0)
+    bytes.get(..units * UNIT).filter(|counted| !counted.is_empty())
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }
 
 fn device_list(data: &[u8], revision: u8) -> Vec<u16> {

@@ -1,4 +1,4 @@
-//! Option ROMs: the images in one, what each is for, and what is wrong with it.
+//! Option ROMs: the images in one, what each is for, what is wrong with it, and the one thing that can be mended.
 //!
 //! Takes any bytes: a card's ROM, a file, noise. Bounded by [`MOST_IMAGES`] and by the bytes given. Not here: reading one
 //! from a card, and running it. Sources: PCI Firmware Specification 3.3, section 5.1; UEFI 2.10, section 14.4.2.
@@ -87,6 +87,16 @@ impl Rom {
     /// Whether UEFI firmware finds a driver for this processor in it.
     pub fn has_efi(&self) -> bool {
         self.images.iter().any(|image| image.efi.is_some_and(|efi| efi.machine == EfiHeader::X86_64))
+    }
+}
+
+/// Gives the images that name `vendor` and are not for `device` its id: some cards of a family share a ROM, and firmware
+/// runs none that names another device (QEMU does the same, `vfio_pci_load_rom`).
+pub fn repair(bytes: &mut [u8], vendor: u16, device: u16) {
+    for image in Rom::parse(bytes).images {
+        if image.vendor == vendor && !image.is_for(vendor, device) {
+            image::rename(bytes, &image, device);
+        }
     }
 }
 

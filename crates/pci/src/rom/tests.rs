@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{BrokenChain, ChainFault, CodeType, EfiHeader, MOST_IMAGES, Rom, RomFault, judge};
+use super::{BrokenChain, ChainFault, CodeType, EfiHeader, MOST_IMAGES, Rom, RomFault, judge, repair};
 
 const VENDOR: u16 = 0x1002;
 const DEVICE: u16 = 0x73bf;
@@ -57,6 +57,40 @@ fn both_images_of_a_display_card_are_found() {
     assert!(x86.is_for(VENDOR, DEVICE) && x86.is_for(VENDOR, 0x73a5) && !x86.is_for(VENDOR, 0x1234));
     assert_eq!(efi.efi, Some(EfiHeader { machine: EfiHeader::X86_64, subsystem: 11, compressed: true }));
     assert_eq!(judge(&bytes, Some((VENDOR, 0x73af))), []);
+}
+
+#[test]
+fn images_of_the_vendor_get_the_device_id_and_a_right_checksum() {
+    let mut foreign = image(0, 2, false);
+    foreign[0x44..0x46].copy_from_slice(&0x10de_u16.to_le_bytes());
+    let mut bytes = [foreign.clone(), both()].concat();
+    repair(&mut bytes, VENDOR, 0x2222);
+    assert_eq!(bytes[..1024], foreign);
+    let rom = Rom::parse(&bytes);
+    assert_eq!((rom.images[1].device, rom.images[1].checksum), (0x2222, Some(true)));
+    assert_eq!((rom.images[2].device, rom.images[2].code_type), (0x2222, CodeType::Efi));
+}
+
+#[test]
+fn what_needs_no_repair_or_is_no_image_stays_as_it_is() {
+    let mut unsigned = both();
+    unsigned[0] = 0;
+    let mut outside = both();
+    outside[0x18..0x1a].copy_from_slice(&[0xfe, 0x0f]);
+    for (bytes, device) in [
+        (both(), DEVICE),
+        // In the list of devices.
+        (both(), 0x73a5),
+        (unsigned, 0x2222),
+        (outside, 0x2222),
+        (vec![], 0x2222),
+        (vec![0x55], 0x2222),
+        (vec![0xff; 4096], 0x2222),
+    ] {
+        let mut repaired = bytes.clone();
+        repair(&mut repaired, VENDOR, device);
+        assert_eq!(repaired, bytes);
+    }
 }
 
 #[test]
