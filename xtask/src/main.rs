@@ -40,6 +40,8 @@ enum Verb {
     Demo(demo::Options),
     /// Set up, check, run every test, build the release binaries and run the lab's scenarios.
     Test(test::Options),
+    /// Run what takes too long for every day: many rounds, looked at for leaks.
+    Soak(test::SoakOptions),
     /// Measure ourselves beside others, in the lab.
     Bench(bench::Options),
 }
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Verb::Test(options) => test::run(options, &workspace, &mut report),
+        Verb::Soak(options) => test::soak(options, &workspace, &mut report),
         Verb::Bench(options) => bench::run(options, &workspace, &mut report),
     });
     if let Err(error) = outcome {

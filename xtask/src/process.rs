@@ -4,7 +4,7 @@
 //! standard error, because our own standard output carries results only.
 
 use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Silence after which a line says that the child is still at work.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// The same where nobody watches: a record is read afterwards, and wants few lines.
+const RECORDED_HEARTBEAT: Duration = Duration::from_secs(60);
 
 /// Runs `command` with its output shown; fails when it cannot be started or does not exit with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -42,10 +44,16 @@ pub(crate) fn works(command: &mut Command) -> bool {
     capture(command).is_ok_and(|(status, _)| status.success())
 }
 
-/// Runs `command` and hands each line of its two outputs to `on_line`, which says whether to show it.
-pub(crate) fn follow(command: &mut Command, mut on_line: impl FnMut(&str) -> bool) -> Result<ExitStatus> {
+/// Runs `command` as `name`, writes each line of its two outputs to `log` and hands it to `on_line`, which says whether
+/// to show it.
+pub(crate) fn follow(
+    name: &str,
+    command: &mut Command,
+    log: &mut impl Write,
+    mut on_line: impl FnMut(&str) -> bool,
+) -> Result<ExitStatus> {
     let shown = shown(command);
-    eprintln!("    $ {shown}");
+    writeln!(log, "$ {shown}").context("cannot write the log")?;
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("cannot start `{shown}`"))?;
     let (sender, lines) = mpsc::channel();
@@ -59,20 +67,30 @@ pub(crate) fn follow(command: &mut Command, mut on_line: impl FnMut(&str) -> boo
     }
     drop(sender);
     let started = Instant::now();
+    let mut told = Instant::now();
     loop {
-        match lines.recv_timeout(HEARTBEAT) {
+        match lines.recv_timeout(heartbeat().saturating_sub(told.elapsed())) {
             Ok(line) => {
+                writeln!(log, "{line}").context("cannot write the log")?;
                 if on_line(&line) {
-                    eprintln!("{line}");
+                    eprintln!("    {name}: {line}");
+                    told = Instant::now();
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {
-                eprintln!("    ... still running, {} s", started.elapsed().as_secs())
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if told.elapsed() >= heartbeat() {
+            eprintln!("    ... {name} still running, {} s", started.elapsed().as_secs());
+            told = Instant::now();
         }
     }
     child.wait().with_context(|| format!("cannot wait for `{shown}`"))
+}
+
+/// How long to stay silent: shorter where somebody watches.
+fn heartbeat() -> Duration {
+    if std::io::stderr().is_terminal() { HEARTBEAT } else { RECORDED_HEARTBEAT }
 }
 
 /// Does `work`, and says now and then that it is still being done.
@@ -80,7 +98,7 @@ pub(crate) fn with_heartbeat<T>(work: impl FnOnce() -> T) -> T {
     let (done, ended) = mpsc::channel::<()>();
     let beat = thread::spawn(move || {
         let started = Instant::now();
-        while ended.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+        while ended.recv_timeout(heartbeat()) == Err(RecvTimeoutError::Timeout) {
             say_alive(started);
         }
     });

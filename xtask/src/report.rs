@@ -5,6 +5,9 @@
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 /// Counts of tests; a phase without tests counts as one.
@@ -70,6 +73,22 @@ impl Phase {
         Phase { name: name.to_owned(), seconds, tally, problems: findings.problems, skips: findings.skips }
     }
 
+    /// Does `work`, times it and says at once how it went.
+    fn timed(name: &str, work: impl FnOnce() -> Result<Findings>) -> Phase {
+        eprintln!("==> {name}");
+        let started = Instant::now();
+        let findings = work();
+        let phase = Phase::new(name, started.elapsed().as_secs_f64(), findings);
+        for problem in &phase.problems {
+            eprintln!("    problem: {problem}");
+        }
+        for skip in &phase.skips {
+            eprintln!("    SKIPPED: {skip}");
+        }
+        eprintln!("    {name}: {} after {:.1} s", phase.verdict(), phase.seconds);
+        phase
+    }
+
     fn verdict(&self) -> &'static str {
         match self.tally {
             Tally { failed: 1.., .. } => "FAILED",
@@ -88,17 +107,37 @@ pub(crate) struct Report {
 impl Report {
     /// Runs `work` as a phase called `name`, times it and says at once how it went; tells whether it went well.
     pub(crate) fn phase(&mut self, name: &str, work: impl FnOnce() -> Result<Findings>) -> bool {
-        eprintln!("==> {name}");
-        let started = Instant::now();
-        let findings = work();
-        let phase = Phase::new(name, started.elapsed().as_secs_f64(), findings);
-        for problem in &phase.problems {
-            eprintln!("    problem: {problem}");
-        }
-        for skip in &phase.skips {
-            eprintln!("    SKIPPED: {skip}");
-        }
-        eprintln!("    {name}: {} after {:.1} s", phase.verdict(), phase.seconds);
+        self.add(Phase::timed(name, work))
+    }
+
+    /// Runs one phase for each of `names`, up to `lanes` of them at a time, begun in their order.
+    pub(crate) fn side_by_side(
+        &mut self,
+        lanes: usize,
+        names: &[String],
+        work: impl Fn(usize) -> Result<Findings> + Sync,
+    ) {
+        let next = AtomicUsize::new(0);
+        let (sender, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..lanes.clamp(1, names.len().max(1)) {
+                let (sender, next, work) = (sender.clone(), &next, &work);
+                scope.spawn(move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(name) = names.get(index) else { return };
+                        sender.send((index, Phase::timed(name, || work(index)))).ok();
+                    }
+                });
+            }
+            drop(sender);
+        });
+        let mut phases: Vec<(usize, Phase)> = ended.into_iter().collect();
+        phases.sort_by_key(|(index, _)| *index);
+        self.phases.extend(phases.into_iter().map(|(_, phase)| phase));
+    }
+
+    fn add(&mut self, phase: Phase) -> bool {
         let well = phase.tally.failed == 0;
         self.phases.push(phase);
         well
@@ -183,6 +222,18 @@ mod tests {
         ];
         for (phases, closing) in rows {
             assert_eq!(report(phases).text().lines().last(), Some(closing));
+        }
+    }
+
+    #[test]
+    fn phases_side_by_side_are_all_run_and_told_in_their_order() {
+        let names: Vec<String> = ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec();
+        for lanes in [0, 1, 2, 9] {
+            let mut report = Report::default();
+            report.side_by_side(lanes, &names, |index| tests(index, usize::from(index == 3), 0));
+            let told: Vec<(&str, usize)> =
+                report.phases.iter().map(|phase| (phase.name.as_str(), phase.tally.failed)).collect();
+            assert_eq!(told, [("a", 0), ("b", 0), ("c", 0), ("d", 1), ("e", 0)], "{lanes} lanes");
         }
     }
 

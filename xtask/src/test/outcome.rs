@@ -5,22 +5,31 @@
 //! this.
 
 use crate::report::{Findings, Tally};
+use std::collections::{BTreeMap, VecDeque};
+use std::mem::take;
 
 /// What a test prints in front of what it missed.
 const SKIPPED: &str = "SKIPPED: ";
+
+/// Lines kept of what a failed test or scenario said.
+const KEPT_LINES: usize = 40;
 
 /// Counts and names gathered line by line.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     tests: Tally,
+    /// Each failed test by name, with the last that it said.
     failures: Vec<String>,
     skips: Vec<String>,
     /// Skips that the runner has counted as such.
     counted_skips: Vec<String>,
     runs: usize,
     list: List,
-    /// The last list of failed tests; the first one holds their output, the second their names.
-    listed: Vec<String>,
+    /// What the failed tests of cargo's runner said, and their names.
+    said: BTreeMap<String, Vec<String>>,
+    speaker: String,
+    /// The last lines, of which a scenario's failure takes what belongs to it.
+    recent: VecDeque<String>,
 }
 
 /// Which of the runner's closing lists is being read.
@@ -28,37 +37,64 @@ pub(super) struct Outcome {
 enum List {
     #[default]
     None,
-    /// Tests that passed: names each of them a second time.
+    /// Tests that passed: what each of them said, and names.
     Passed,
     Failed,
 }
 
 impl Outcome {
-    /// Takes one line of output; tells whether it is worth showing.
+    /// Takes one line of output; tells whether it is a verdict, to be shown at once.
     pub(super) fn take(&mut self, line: &str) -> bool {
         if let Some(tally) = result_line(line).or_else(|| lab_result_line(line)) {
             self.tests.add(tally);
             self.runs += 1;
             self.list = List::None;
-            self.failures.append(&mut self.listed);
-        } else if let Some((_, reason)) = line.split_once(SKIPPED) {
+            self.failures
+                .extend(take(&mut self.said).into_iter().map(|(name, lines)| paragraph(name, lines)));
+            return false;
+        }
+        self.closing_list(line);
+        if let Some((_, reason)) = line.split_once(SKIPPED) {
             self.skips.push(reason.to_owned());
         } else if let Some(skip) = line.strip_prefix("SKIPPED ") {
             self.counted_skips.push(skip.to_owned());
         } else if let Some(failure) = line.strip_prefix("FAILED  ") {
-            self.failures.push(failure.to_owned());
+            self.failures.push(paragraph(failure.to_owned(), take(&mut self.recent)));
         }
-        let item = line.strip_prefix("    ");
-        match (self.list, line, item) {
-            (_, "successes:", _) => self.list = List::Passed,
-            (_, "failures:", _) => {
-                self.list = List::Failed;
-                self.listed.clear();
+        let verdict =
+            ["passed  ", "SKIPPED ", "FAILED  ", "HUNG    "].iter().any(|word| line.starts_with(word));
+        if verdict {
+            self.recent.clear();
+        } else {
+            if self.recent.len() == KEPT_LINES {
+                self.recent.pop_front();
             }
-            (List::Failed, _, Some(name)) => self.listed.push(name.to_owned()),
+            self.recent.push_back(line.to_owned());
+        }
+        verdict || line.ends_with(" ... FAILED")
+    }
+
+    /// Reads the lists at the end of cargo's runner: first what each test said, then the names.
+    fn closing_list(&mut self, line: &str) {
+        let speaker = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+        match (self.list, line, speaker, line.strip_prefix("    ")) {
+            (_, "successes:", ..) => self.list = List::Passed,
+            (_, "failures:", ..) => {
+                self.list = List::Failed;
+                self.speaker.clear();
+            }
+            (List::Failed, _, Some(speaker), _) => {
+                self.speaker = speaker.to_owned();
+                self.said.entry(self.speaker.clone()).or_default();
+            }
+            (List::Failed, _, None, name) => match (self.said.get_mut(&self.speaker), name) {
+                (Some(said), _) => said.push(line.to_owned()),
+                // No test speaks: the list of names, which knows those too that said nothing.
+                (None, Some(name)) => drop(self.said.entry(name.to_owned()).or_default()),
+                (None, None) => {}
+            },
             _ => {}
         }
-        !(self.list == List::Passed && (line.is_empty() || line == "successes:" || item.is_some()))
     }
 
     /// Sums up; `well` is whether cargo itself ended with success.
@@ -69,13 +105,23 @@ impl Outcome {
         tests.skipped += skips;
         let mut problems: Vec<String> = self.failures;
         if !well && problems.is_empty() {
-            problems.push("the tests did not build, or their run ended early or passed its deadline; see its output above".into());
+            problems.push(
+                "the tests did not build, or their run ended early or passed its deadline; see the log"
+                    .into(),
+            );
         }
         if self.runs == 0 && problems.is_empty() {
             problems.push("no test was run".into());
         }
         Findings { tests: Some(tests), problems, skips: [self.skips, self.counted_skips].concat() }
     }
+}
+
+/// A failure's name, and the last lines of what was said before it.
+fn paragraph(name: String, said: impl IntoIterator<Item = String>) -> String {
+    let said: Vec<String> = said.into_iter().filter(|line| !line.trim().is_empty()).collect();
+    let kept = said.iter().skip(said.len().saturating_sub(KEPT_LINES));
+    kept.fold(name, |text, line| text + "\n        " + line)
 }
 
 /// The counts in a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; ...`.
@@ -127,7 +173,8 @@ mod tests {
             "failures:",
             "",
             "---- a::b stdout ----",
-            "    left: 1",
+            "left: 1",
+            "    right: 2",
             "",
             "failures:",
             "    a::b",
@@ -135,7 +182,7 @@ mod tests {
             "",
             BAD,
         ];
-        check(&said, false, (4, 2, 0), &["a::b", "a::c"]);
+        check(&said, false, (4, 2, 0), &["a::b\n        left: 1\n            right: 2", "a::c"]);
     }
 
     #[test]
@@ -149,28 +196,35 @@ mod tests {
         let said = [
             "passed  a (1.0 s)",
             "SKIPPED b: no lab image",
+            "        booting",
             "FAILED  c (2.0 s): it was red",
             "",
             "scenarios: 1 passed, 1 failed, 1 skipped; hung emulators forgiven: 0",
             "    SKIPPED b",
             "    FAILED  c",
         ];
-        check(&said, false, (1, 1, 1), &["c (2.0 s): it was red"]);
+        check(&said, false, (1, 1, 1), &["c (2.0 s): it was red\n                booting"]);
     }
 
     #[test]
     fn a_run_that_says_nothing_is_a_problem() {
         check(&[], true, (0, 0, 0), &["no test was run"]);
-        let crashed =
-            "the tests did not build, or their run ended early or passed its deadline; see its output above";
+        let crashed = "the tests did not build, or their run ended early or passed its deadline; see the log";
         check(&[OK], false, (5, 0, 1), &[crashed]);
     }
 
     #[test]
-    fn the_list_of_passed_tests_is_not_shown_twice() {
-        let mut outcome = Outcome::default();
-        let lines = ["test a ... ok", "", "successes:", "", "    a", "", OK, "after"];
-        let shown: Vec<&str> = lines.into_iter().filter(|line| outcome.take(line)).collect();
-        assert_eq!(shown, ["test a ... ok", "", OK, "after"]);
+    fn verdicts_are_shown_and_the_rest_is_not() {
+        let rows = [
+            ("passed  a (1.0 s)", true),
+            ("FAILED  c (2.0 s): it was red", true),
+            ("test a::b ... FAILED", true),
+            ("test a::b ... ok", false),
+            ("        booting", false),
+            (OK, false),
+        ];
+        for (line, shown) in rows {
+            assert_eq!(Outcome::default().take(line), shown, "{line}");
+        }
     }
 }

@@ -6,7 +6,6 @@ use lab::{Failure, Host};
 
 use crate::seats::{DISK, does, driver, functions, obedient, seat, write};
 
-const ROUNDS: u32 = 50;
 /// Rounds before anything is counted: the kernel and its caches settle.
 const WARM: u32 = 3;
 /// Memory that a host of the lab may miss after all rounds: caches of the kernel, which come and go.
@@ -33,12 +32,13 @@ fn count(host: &Host) -> Result<(Counted, i64), Failure> {
     Ok((Counted { processes, files, groups, sockets }, memory))
 }
 
-pub(crate) fn fifty_rounds_leave_nothing_behind(host: &Host) -> Result<(), Failure> {
+/// Brings a seat up and down `rounds` times, once the host has settled; prints what each step took.
+pub(crate) fn leave_nothing_behind(host: &Host, rounds: u32) -> Result<(), Failure> {
     let disk = functions(host, DISK)?[0];
     write(host, "/tmp/round.toml", &[seat("anna", &obedient(host)?, &[disk], "")])?;
     let mut before = None;
     let mut steps: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-    for round in 0..WARM + ROUNDS {
+    for round in 0..WARM + rounds {
         if round == WARM {
             before = Some(count(host)?);
         }
@@ -54,11 +54,11 @@ pub(crate) fn fifty_rounds_leave_nothing_behind(host: &Host) -> Result<(), Failu
         assert_eq!(driver(host, disk)?, "nvme", "round {round}");
     }
     let ((before, memory), (after, left)) = (before.unwrap(), count(host)?);
-    println!("each step over {} rounds, mean and most:", WARM + ROUNDS);
+    println!("each step over {} rounds, mean and most:", WARM + rounds);
     for (what, (sum, most)) in &steps {
-        println!("  {:<64} {:>5} ms {most:>5} ms", what, sum / u64::from(WARM + ROUNDS));
+        println!("  {:<64} {:>5} ms {most:>5} ms", what, sum / u64::from(WARM + rounds));
     }
-    println!("memory available: {memory} KiB before, {left} KiB after {ROUNDS} rounds");
+    println!("memory available: {memory} KiB before, {left} KiB after {rounds} rounds");
     assert_eq!(before.groups, after.groups, "control groups");
     assert_eq!(before.processes, after.processes, "processes");
     // The command that counts is among them, and the kernel frees files a little later.
