@@ -10,6 +10,7 @@ use seat::functions::Wanted;
 use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
+use spec::seat_file::ClockTime;
 use spec::seat_file::FirmwareKind;
 use spec::{Bytes, ExitCause, ExitReport, HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
@@ -68,6 +69,12 @@ pub(crate) struct Arguments {
     /// drivers (NVIDIA's before version 465) demand
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "both", require_equals = true)]
     hyperv: Option<HypervChoice>,
+    /// The vendor that the processor names in place of Microsoft with --hyperv: twelve characters at most
+    #[arg(long, value_name = "NAME", requires = "hyperv", value_parser = vendor)]
+    hyperv_vendor: Option<String>,
+    /// Let the guest's clock start with this host's local time, as Windows expects
+    #[arg(long)]
+    local_time: bool,
     /// A network card: on a tap interface, on a bridge, or on the network this user has (passt); may be given several times
     #[arg(long, value_name = "tap=NAME|bridge=NAME|user[,mac=MAC]")]
     net: Vec<Network>,
@@ -196,6 +203,14 @@ fn display(text: &str) -> Result<Display, String> {
     }
 }
 
+fn vendor(text: &str) -> Result<String, String> {
+    // Three registers of four characters.
+    if (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return Ok(text.to_owned());
+    }
+    Err("a vendor has 1 to 12 characters of ASCII".to_owned())
+}
+
 fn request(arguments: &Arguments, escape: bool) -> Request {
     Request {
         name: arguments.name.clone(),
@@ -215,9 +230,11 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
-        hyperv: arguments
-            .hyperv
-            .map(|choice| HypervSpec { vendor: None, kvm_leaves: matches!(choice, HypervChoice::Both) }),
+        hyperv: arguments.hyperv.map(|choice| HypervSpec {
+            vendor: arguments.hyperv_vendor.clone(),
+            kvm_leaves: matches!(choice, HypervChoice::Both),
+        }),
+        clock: if arguments.local_time { ClockTime::Local } else { ClockTime::Utc },
         networks: arguments.net.clone(),
         display: arguments.display,
         functions: arguments.device.clone(),

@@ -16,5 +16,6 @@ pub mod random;
 pub mod sandbox;
 pub mod sysfs;
 pub mod vfio;
+pub mod zone;
 
 pub use vmm_sys_util::eventfd::EventFd;

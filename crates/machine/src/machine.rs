@@ -43,6 +43,8 @@ pub struct Config {
     pub disks: Vec<Disk>,
     /// What it shows of Hyper-V, which Windows looks for.
     pub hyperv: Option<HyperV>,
+    /// How many seconds the clock is ahead of universal time at the start.
+    pub utc_offset_s: i32,
     /// Its network cards.
     pub networks: Vec<Network>,
     /// Its emulated graphics card.
@@ -180,7 +182,7 @@ impl Machine {
             cpuid,
             synic,
             kvm,
-            rtc: Arc::new(Mutex::new(build_rtc(facts, &clock, &rtc_line, &wake))),
+            rtc: Arc::new(Mutex::new(build_rtc(facts, config.utc_offset_s, &clock, &rtc_line, &wake))),
             rtc_line,
             endpoints: Endpoints {
                 rng: config.rng,
@@ -428,13 +430,19 @@ fn processor(kvm: &Kvm, hyperv: Option<&HyperV>) -> Result<(Vec<CpuidEntry>, boo
     Ok((cpuid, hyperv::has_synic(&offered)))
 }
 
-fn build_rtc(facts: BoardFacts, clock: &Arc<MachineClock>, line: &Socket, wake: &Arc<dyn Wake>) -> Rtc {
+fn build_rtc(
+    facts: BoardFacts,
+    utc_offset_s: i32,
+    clock: &Arc<MachineClock>,
+    line: &Socket,
+    wake: &Arc<dyn Wake>,
+) -> Rtc {
     let wiring = RtcWiring {
         clock: Arc::clone(clock) as _,
         line: Box::new(line.clone()),
         deadline_moved: Arc::clone(wake),
     };
-    Rtc::new(wiring, facts, 0)
+    Rtc::new(wiring, facts, utc_offset_s)
 }
 
 fn ram_spec(memory: &MemorySpec) -> RamSpec {

@@ -5,7 +5,7 @@
 use spec::inventory::HostInventory;
 use spec::plan::{ClaimRecord, ClaimedFunction, Notice, Refusal, StepAction, TrialRecord};
 use spec::seat_file::{
-    ConsoleHandover, CpuRequest, DeviceRequest, MemoryRequest, PageSize, SeatFile, SeatRequest,
+    ClockTime, ConsoleHandover, CpuRequest, DeviceRequest, MemoryRequest, PageSize, SeatFile, SeatRequest,
 };
 use spec::{Bytes, PciAddress};
 
@@ -81,6 +81,8 @@ fn file(name: &str, devices: &[DeviceRequest], console: ConsoleHandover) -> Seat
         memory,
         kernel: None,
         firmware: None,
+        hypervisor: None,
+        clock: ClockTime::Utc,
         devices: devices.to_vec(),
         virtual_functions: Vec::new(),
         disks: Vec::new(),

@@ -80,6 +80,8 @@ pub fn plan(
             memory: *memory,
             aperture,
             start: start(seat),
+            hypervisor: seat.hypervisor.clone(),
+            clock: seat.clock,
             disks: seat.disks.clone(),
             networks: networks(&ground, seat),
             power_off_seconds: seat.power_off_seconds.unwrap_or(USUAL_POWER_OFF),

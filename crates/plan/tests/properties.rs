@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use spec::inventory::{BarKind, Function, FunctionKind, HoldKind, HoldStrength, HostInventory, ResetMethod};
 use spec::plan::{ClaimRecord, Plan, PlannedReset, Refusal, Source, StepAction};
 use spec::seat_file::{
-    ConsoleHandover, CpuRequest, DeviceRequest, MemoryRequest, PageSize, SeatFile, SeatRequest,
+    ClockTime, ConsoleHandover, CpuRequest, DeviceRequest, MemoryRequest, PageSize, SeatFile, SeatRequest,
 };
 use spec::{Bytes, PciAddress};
 
@@ -115,6 +115,8 @@ fn seat(name: &str, count: u32, gib: u64, devices: Vec<DeviceRequest>) -> SeatRe
         memory: MemoryRequest { size, pages: PageSize::Transparent, shared: false, node: None },
         kernel: None,
         firmware: None,
+        hypervisor: None,
+        clock: ClockTime::Utc,
         devices,
         virtual_functions: Vec::new(),
         disks: Vec::new(),

@@ -7,10 +7,12 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::SystemTime;
 
 use linux::sysfs::DirectoryTree;
 use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
+use spec::seat_file::ClockTime;
 use spec::{
     Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, HypervSpec, InheritedFd, KernelSpec,
     MachineSpec, MemorySpec,
@@ -40,6 +42,8 @@ pub struct Request {
     pub disks: Vec<Disk>,
     /// What it shows of Hyper-V.
     pub hyperv: Option<HypervSpec>,
+    /// Which time its clock shows.
+    pub clock: ClockTime,
     /// Virtual network cards, in the order in which the guest finds them.
     pub networks: Vec<Network>,
     /// Its emulated graphics card.
@@ -246,6 +250,10 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
         hyperv: request.hyperv.clone(),
+        utc_offset_s: match request.clock {
+            ClockTime::Utc => 0,
+            ClockTime::Local => linux::zone::utc_offset_s(SystemTime::now()),
+        },
         networks: networks.iter().map(OpenNetwork::spec).collect(),
         display: request.display.map(|display| DisplaySpec {
             width: display.width,

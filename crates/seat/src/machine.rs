@@ -4,8 +4,8 @@
 
 use spec::inventory::DeviceIdentity;
 use spec::plan::{ClaimedFunction, PlannedFunction, PlannedNetwork, SeatPlan, SeatStart, Source};
-use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, PageSize};
-use spec::{MemoryBacking, MemorySpec, PciAddress};
+use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, HypervisorFeatures, PageSize};
+use spec::{HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
 use crate::firmware::Firmware;
 use crate::functions::Wanted;
@@ -65,8 +65,11 @@ pub fn request(
                 read_only: disk.read_only || disk.media == DiskMedia::Cdrom,
             })
             .collect(),
-        // A seat file has no word for it yet.
-        hyperv: None,
+        hyperv: seat.hypervisor.as_ref().map(|shown| HypervSpec {
+            vendor: shown.vendor.clone(),
+            kvm_leaves: shown.shows == HypervisorFeatures::Both,
+        }),
+        clock: seat.clock,
         networks: seat.networks.iter().map(network).collect(),
         display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
         functions,

@@ -43,6 +43,10 @@ pub struct MachineSpec {
     /// What it shows of Hyper-V, which Windows looks for; nothing without it.
     #[serde(default)]
     pub hyperv: Option<HypervSpec>,
+    /// How many seconds its clock is ahead of universal time when it starts: the host's zone for systems that keep local
+    /// time there, as Windows does.
+    #[serde(default)]
+    pub utc_offset_s: i32,
     /// Network cards (virtio-net), in the order in which the guest finds them.
     #[serde(default)]
     pub networks: Vec<NetworkSpec>,

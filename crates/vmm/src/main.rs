@@ -83,6 +83,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             let usual = HyperV::default();
             HyperV { vendor: hyperv.vendor.clone().unwrap_or(usual.vendor), kvm_leaves: hyperv.kvm_leaves }
         }),
+        utc_offset_s: spec.utc_offset_s,
         networks: spec.networks.iter().map(open_network).collect::<Result<_, _>>()?,
         display: spec.display.as_ref().map(open_display).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,

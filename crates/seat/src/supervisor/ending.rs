@@ -55,7 +55,7 @@ fn died(how: &str, signal: Option<i32>, memory_kills: u64, seat: &SeatPlan) -> S
 #[cfg(test)]
 mod tests {
     use spec::plan::{Aperture, PlannedCpus, PlannedMemory, SeatPlan, SeatStart};
-    use spec::seat_file::{DisplayKind, KernelRequest, PageSize};
+    use spec::seat_file::{ClockTime, DisplayKind, KernelRequest, PageSize};
     use spec::{Bytes, CpuSet, ExitCause, ExitReport, SeatEnding};
 
     use super::ending;
@@ -82,6 +82,8 @@ mod tests {
             }),
             disks: vec![],
             networks: vec![],
+            hypervisor: None,
+            clock: ClockTime::Utc,
             power_off_seconds: 60,
         }
     }

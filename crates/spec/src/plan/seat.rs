@@ -8,7 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::{DeviceIdentity, LinkState, PhysicalAddress, ResetMethod};
-use crate::seat_file::{DiskRequest, DisplayKind, FirmwareRequest, KernelRequest, MacAddress, PageSize};
+use crate::seat_file::{
+    ClockTime, DiskRequest, DisplayKind, FirmwareRequest, HypervisorRequest, KernelRequest, MacAddress,
+    PageSize,
+};
 use crate::{Bytes, CpuSet, PciAddress};
 
 /// One seat as it will be.
@@ -28,6 +31,12 @@ pub struct SeatPlan {
     pub aperture: Aperture,
     /// What it starts from.
     pub start: SeatStart,
+    /// What its system is told of the virtual machine it runs in.
+    #[serde(default)]
+    pub hypervisor: Option<HypervisorRequest>,
+    /// Which time its clock shows.
+    #[serde(default)]
+    pub clock: ClockTime,
     /// Its virtual drives.
     #[serde(default)]
     pub disks: Vec<DiskRequest>,

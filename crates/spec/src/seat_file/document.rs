@@ -71,6 +71,13 @@ pub struct SeatRequest {
     /// The firmware that starts the seat. Without it, and without `kernel`: UEFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareRequest>,
+    /// What the seat's system is told of the virtual machine it runs in. Without it: what Linux knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hypervisor: Option<HypervisorRequest>,
+    /// Which time the seat's clock shows when the seat starts.
+    #[serde(default)]
+    #[schemars(example = &"local")]
+    pub clock: ClockTime,
     /// The host's devices that belong to the seat, one `[[seat.device]]` each.
     #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 31))]
@@ -104,6 +111,41 @@ pub enum DisplayKind {
     None,
     /// An emulated display, shown by the host; display cards of the seat come second.
     Emulated,
+}
+
+/// What a system is told of the virtual machine it runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HypervisorRequest {
+    /// Whose features the system finds.
+    #[schemars(example = &"hyper-v")]
+    pub shows: HypervisorFeatures,
+    /// The vendor that the processor names in place of Microsoft, for drivers that refuse to run where they see one they
+    /// know (NVIDIA's before version 465 do).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 12), example = &"allod")]
+    pub vendor: Option<String>,
+}
+
+/// Whose features a system finds in its virtual machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HypervisorFeatures {
+    /// Hyper-V's, which Windows needs to run well, and KVM's behind them.
+    Both,
+    /// Hyper-V's only.
+    HyperV,
+}
+
+/// Which time a seat's clock shows when the seat starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClockTime {
+    /// Universal time, as Linux expects.
+    #[default]
+    Utc,
+    /// The host's local time, as Windows expects.
+    Local,
 }
 
 /// What happens when a display card of a seat is the one that shows the host's console.
