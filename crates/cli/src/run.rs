@@ -85,6 +85,10 @@ pub(crate) struct Arguments {
     /// that option ROM in place of the card's own. May be given several times
     #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device)]
     device: Vec<Wanted>,
+    /// The machine's first display: as --device, with the legacy VGA ranges that a BIOS writes to. There is no other VGA in
+    /// the machine then
+    #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device, conflicts_with = "display")]
+    primary: Option<Wanted>,
     /// Leave the entropy device (virtio-rng) out
     #[arg(long)]
     no_rng: bool,
@@ -237,11 +241,16 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         clock: if arguments.local_time { ClockTime::Local } else { ClockTime::Utc },
         networks: arguments.net.clone(),
         display: arguments.display,
-        functions: arguments.device.clone(),
+        functions: functions(arguments),
         control: arguments.control.clone(),
         escape,
         end_on_reset: arguments.no_reboot,
     }
+}
+
+fn functions(arguments: &Arguments) -> Vec<Wanted> {
+    let primary = arguments.primary.iter().map(|wanted| Wanted { primary: true, ..wanted.clone() });
+    primary.chain(arguments.device.iter().cloned()).collect()
 }
 
 fn start(arguments: &Arguments) -> Start {

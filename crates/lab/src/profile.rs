@@ -19,6 +19,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("bench", include_str!("../profiles/bench.toml")),
     ("sriov", include_str!("../profiles/sriov.toml")),
     ("desk", include_str!("../profiles/desk.toml")),
+    ("vga", include_str!("../profiles/vga.toml")),
     ("cores", include_str!("../profiles/cores.toml")),
 ];
 

@@ -248,7 +248,7 @@ impl Chipset {
             board: board.clone(),
             ram_size: to.ram_size,
             boot_order: to.endpoints.disk_devices(),
-            display: to.endpoints.display.is_some(),
+            display: to.endpoints.display.is_some() || to.assigned.is_some_and(Assigned::has_primary_display),
             smbios: smbios::for_firmware(&smbios::Facts {
                 name: to.name,
                 cpus: board.cpus.len(),

@@ -20,6 +20,7 @@ mod last;
 mod memory;
 mod picture;
 mod place;
+mod primary;
 mod render;
 mod reset;
 mod selector;
@@ -61,6 +62,7 @@ pub fn plan(
     hold::check(&ground, &wishes, &mut findings);
     isolation::check(&ground, &wishes, &mut findings);
     last::check(&ground, &wishes, &mut findings);
+    primary::check(&ground, &wishes, &mut findings);
     let resets = reset::find(&ground, &wishes, &mut findings);
     let seats = || file.seats.iter().enumerate();
     let homes: Vec<Option<u32>> =

@@ -11,6 +11,7 @@ use spec::seat_file::{DisplayKind, SeatRequest};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::{Ground, name, slot};
+use crate::primary::{self, Primary};
 use crate::wish::{Piece, What, Wishes};
 
 /// The slots of the root bus that are free for root ports and virtual devices: all but the host bridge's and that of
@@ -46,19 +47,17 @@ pub(crate) fn lay(
         }
     }
     enough(index, seat, cards.len(), findings);
-    let display = display(seat, wishes, index);
-    let mut primary = (display == DisplayKind::Primary).then_some(());
+    let primary = primary::card(seat, wishes, index);
     let mut slots = Vec::new();
     for (port, mut card) in (0_u8..).zip(cards) {
         card.sort_by_key(|piece| piece.function().map(|function| function.address));
-        let shows =
-            card.iter().filter_map(|piece| piece.function()).any(|function| function.class.is_display());
-        let primary_display = shows && primary.take().is_some();
+        let shown = |piece: &&Piece<'_>| primary.is_some_and(|primary| primary.is(piece));
+        let primary_display = card.iter().any(shown);
         slots.push(PlannedSlot {
             port,
             primary_display,
             link: link(&card),
-            functions: functions(&card, resets),
+            functions: functions(&card, resets, primary),
         });
     }
     slots
@@ -101,7 +100,11 @@ fn link(card: &[&Piece<'_>]) -> Option<LinkState> {
 
 /// The functions of a slot, by their own numbers when function 0 is among them: a slot without one is empty to every
 /// guest (PCI Local Bus Specification 3.0, section 3.2.2.3.4).
-fn functions(card: &[&Piece<'_>], resets: &BTreeMap<PciAddress, PlannedReset>) -> Vec<PlannedFunction> {
+fn functions(
+    card: &[&Piece<'_>],
+    resets: &BTreeMap<PciAddress, PlannedReset>,
+    primary: Option<Primary>,
+) -> Vec<PlannedFunction> {
     let own = |piece: &Piece<'_>| match &piece.what {
         What::Function(function) => Some(function.address.function()),
         What::Virtual(_) => None,
@@ -113,6 +116,7 @@ fn functions(card: &[&Piece<'_>], resets: &BTreeMap<PciAddress, PlannedReset>) -
             number: own(piece).filter(|_| keep).unwrap_or(position),
             source: source(piece),
             rom: piece.rom.clone(),
+            legacy_vga: primary.is_some_and(|primary| primary.legacy_vga && primary.is(piece)),
             reset: reset(piece, resets),
         })
         .collect()

@@ -56,6 +56,7 @@ fn a_desktop_with_two_cards_gives_the_second_and_keeps_what_it_lives_on() {
             ("device = [{ class = \"display\", vendor = \"intel\" }]", "no: no-match"),
             ("device = [{ address = \"04:00.0\", vendor = \"10de\" }]", "no: no-match"),
             ("display = \"primary\"\ndevice = [{ usb = \"cherry\" }]", "no: no-display-card"),
+            ("firmware.kind = \"bios\"\ndevice = [{ vendor = \"10de\" }]", "anna: 01:00.0+01:00.1"),
             ("virtual-function = [{ of.interface = \"eno1\" }]", "no: no-virtual-functions@00:1f.6"),
             ("device = [{ monitor = \"DELL\" }, { monitor = \"LG\" }]", "no: only-console@01:00.0"),
             (
@@ -85,6 +86,13 @@ fn a_server_gives_each_of_its_cards_and_makes_virtual_functions() {
         &server_four_gpus(),
         &[
             ("device = [{ address = \"19:00.0\" }, { address = \"1a:00.0\" }]", "anna: 19:00.0 1a:00.0"),
+            // What only computes has no legacy VGA ranges, which a BIOS needs and UEFI does not.
+            ("firmware.kind = \"bios\"\ndevice = [{ address = \"19:00.0\" }]", "no: no-legacy-vga@19:00.0"),
+            ("firmware.kind = \"uefi\"\ndevice = [{ address = \"19:00.0\" }]", "anna: 19:00.0"),
+            (
+                "display = \"emulated\"\nfirmware.kind = \"bios\"\ndevice = [{ address = \"19:00.0\" }]",
+                "anna: 19:00.0",
+            ),
             (
                 "virtual-function = [{ of.interface = \"ens1f0\", vlan = 7 }, { of.address = \"5e:00.0\" }]",
                 "anna: 5e:00.0/vf0 5e:00.0/vf1",

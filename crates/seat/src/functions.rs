@@ -3,6 +3,8 @@
 //! Everything that stands in the way is told at once, each reason with its remedy, before anything is touched; nothing
 //! on the host changes here. Binding drivers is the host side's. `launch` is the caller.
 
+mod reason;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,6 +15,8 @@ use linux::vfio::Group;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
+
+pub use reason::{CannotAssign, NoLegacyVga, Reason};
 
 /// Slots of one machine at most; each takes a root port.
 const SLOT_LIMIT: usize = 15;
@@ -33,11 +37,13 @@ pub struct Wanted {
     pub place: Option<(u8, u8)>,
     /// A file with the option ROM that the guest is to see in place of the card's own.
     pub rom: Option<PathBuf>,
+    /// Whether it is the machine's first display, with the legacy VGA ranges; one function of a machine at most.
+    pub primary: bool,
 }
 
 impl From<PciAddress> for Wanted {
     fn from(address: PciAddress) -> Self {
-        Self { address, place: None, rom: None }
+        Self { address, place: None, rom: None, primary: false }
     }
 }
 
@@ -56,6 +62,7 @@ struct FoundFunction {
     slot: u8,
     function: u8,
     rom: Option<PathBuf>,
+    primary: bool,
 }
 
 /// The open files of the functions.
@@ -113,114 +120,6 @@ impl OpenFunctions {
     }
 }
 
-/// Everything that stands in the way of assigning the functions.
-#[derive(Debug, thiserror::Error)]
-#[error("the functions cannot be assigned:\n{}", .0.iter().map(|reason| format!("  - {reason}")).collect::<Vec<_>>().join("\n"))]
-pub struct CannotAssign(pub Vec<Reason>);
-
-/// One thing that stands in the way, with its remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
-    /// Named twice.
-    #[error("{0} is named twice; name each function once")]
-    Twice(PciAddress),
-    /// Not there.
-    #[error("there is no PCI function {0} on this host; `allod devices` lists those there are")]
-    Missing(PciAddress),
-    /// No endpoint.
-    #[error("{0} is a bridge, and only endpoints can be assigned; name the functions behind it instead")]
-    Bridge(PciAddress),
-    /// No IOMMU.
-    #[error(
-        "{0} has no IOMMU group, so its DMA could reach all memory; switch the IOMMU on (VT-d or AMD-Vi in the firmware setup, on Intel also `intel_iommu=on` on the kernel command line)"
-    )]
-    NoGroup(PciAddress),
-    /// At a host driver, or none.
-    #[error("{address} is {}, not at vfio-pci; hand it over with: {}", at(driver.as_deref()), claim(*address, driver.as_deref()))]
-    NotBound {
-        /// The function.
-        address: PciAddress,
-        /// The driver that has it.
-        driver: Option<String>,
-    },
-    /// Another function of the group is at a host driver.
-    #[error(
-        "IOMMU group {group} of {address} cannot be split, and the host still uses {}; hand those over too, or free them from their drivers",
-        list(members)
-    )]
-    NotViable {
-        /// The function.
-        address: PciAddress,
-        /// Its group.
-        group: u32,
-        /// Who holds the others.
-        members: Vec<(PciAddress, String)>,
-    },
-    /// Open elsewhere.
-    #[error(
-        "{path} is in use: another process, most likely another machine, has the functions of its IOMMU group; end that first"
-    )]
-    Busy {
-        /// The file.
-        path: String,
-    },
-    /// For others.
-    #[error("this user may not open {path}; as root: `chown $USER {path}`, or run as root")]
-    Denied {
-        /// The file.
-        path: String,
-    },
-    /// A file cannot be opened.
-    #[error("open {path}: {errno}; is the module vfio-pci loaded (`modprobe vfio-pci`)?")]
-    Open {
-        /// The file.
-        path: String,
-        /// What the kernel said.
-        errno: Errno,
-    },
-    /// The file of an option ROM cannot be opened.
-    #[error("open the option ROM {}: {errno}", path.display())]
-    Rom {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        errno: Errno,
-    },
-    /// More than a machine has places for.
-    #[error("{wanted} slots are needed and a machine has {SLOT_LIMIT}; assign fewer cards")]
-    Slots {
-        /// Slots needed.
-        wanted: usize,
-    },
-    /// Memory may not be locked.
-    #[error("all {need} of the guest's memory must be locked for DMA, and this user may lock {limit}; raise the limit (`ulimit -l {}` as root before, or `LimitMEMLOCK=` in a service), or give the machine less memory", need.0 / 1024)]
-    LockedMemory {
-        /// Bytes of guest memory.
-        need: Bytes,
-        /// The limit.
-        limit: Bytes,
-    },
-}
-
-fn at(driver: Option<&str>) -> String {
-    driver.map_or_else(|| "at no driver".to_owned(), |driver| format!("at the driver {driver}"))
-}
-
-/// The commands that bind a function to vfio-pci, in the order that also undoes rightly.
-fn claim(address: PciAddress, driver: Option<&str>) -> String {
-    let device = format!("/sys/bus/pci/devices/{address}");
-    let unbind = driver.map_or_else(String::new, |_| format!("echo {address} > {device}/driver/unbind; "));
-    format!(
-        "modprobe vfio-pci; {unbind}echo vfio-pci > {device}/driver_override; echo {address} > /sys/bus/pci/drivers_probe"
-    )
-}
-
-fn list(members: &[(PciAddress, String)]) -> String {
-    let members: Vec<_> =
-        members.iter().map(|(address, driver)| format!("{address} (driver {driver})")).collect();
-    members.join(", ")
-}
-
 /// Finds the functions and everything that stands in the way. `tree` is the root of the file system.
 pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAssign> {
     let addresses: Vec<PciAddress> = wanted.iter().map(|wanted| wanted.address).collect();
@@ -232,6 +131,11 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAs
             reasons.push(Reason::Twice(*address));
             continue;
         }
+        if wanted.iter().any(|wanted| wanted.address == *address && wanted.primary)
+            && let Some(why) = lacks_vga(tree, *address)
+        {
+            reasons.push(Reason::NoLegacyVga { address: *address, why });
+        }
         match find_one(tree, *address, &mut reasons) {
             Some(function) => {
                 if tree.read_link(&format!("{}/physfn", device(*address))).is_ok() {
@@ -242,6 +146,10 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAs
             None => continue,
         }
     }
+    // A BIOS takes the first VGA that it finds.
+    functions.sort_by_key(|function| {
+        !wanted.iter().any(|wanted| wanted.address == function.address && wanted.primary)
+    });
     let slots = place(&mut functions, &virtual_functions);
     if slots > SLOT_LIMIT {
         reasons.push(Reason::Slots { wanted: slots });
@@ -252,6 +160,7 @@ pub(crate) fn find(tree: &dyn Tree, wanted: &[Wanted]) -> Result<Found, CannotAs
             (function.slot, function.function) = (slot, number);
         }
         function.rom = told.and_then(|wanted| wanted.rom.clone());
+        function.primary = told.is_some_and(|wanted| wanted.primary);
     }
     if reasons.is_empty() { Ok(Found { functions }) } else { Err(CannotAssign(reasons)) }
 }
@@ -285,7 +194,21 @@ fn find_one(tree: &dyn Tree, address: PciAddress, reasons: &mut Vec<Reason>) -> 
     let shown = tree.list(&format!("{device}/vfio-dev")).unwrap_or_default();
     let cdev = shown.first().map(|name| format!("/dev/vfio/devices/{name}"));
     let cdev = cdev.filter(|path| tree.exists(path));
-    Some(FoundFunction { address, group, cdev, slot: 0, function: 0, rom: None })
+    Some(FoundFunction { address, group, cdev, slot: 0, function: 0, rom: None, primary: false })
+}
+
+/// Why the kernel will not give the function's legacy VGA ranges, as far as can be told before it is opened.
+fn lacks_vga(tree: &dyn Tree, address: PciAddress) -> Option<NoLegacyVga> {
+    let class = tree.text(&format!("{}/class", device(address))).ok()?;
+    if !class.starts_with("0x0300") {
+        return Some(NoLegacyVga::Class(class.trim().to_owned()));
+    }
+    // The parameter is there in kernels that can.
+    let parameters = "/sys/module/vfio_pci/parameters";
+    match tree.text(&format!("{parameters}/disable_vga")) {
+        Ok(off) => (off.trim() == "Y").then_some(NoLegacyVga::SwitchedOff),
+        Err(_) => tree.exists(parameters).then_some(NoLegacyVga::Kernel),
+    }
 }
 
 /// The functions of a group that a host driver holds.
@@ -351,6 +274,7 @@ impl Found {
             slot: found.slot,
             function: found.function,
             rom: None,
+            legacy_vga: found.primary,
         };
         self.functions.iter().map(spec).collect()
     }
@@ -465,7 +389,7 @@ mod tests {
     use linux::sysfs::FakeTree;
     use spec::PciAddress;
 
-    use super::{Reason, find};
+    use super::{NoLegacyVga, Reason, Wanted, find};
 
     fn address(text: &str) -> PciAddress {
         text.parse().unwrap()
@@ -565,6 +489,31 @@ mod tests {
         let places: Vec<_> = found.functions.iter().map(|found| (found.slot, found.function)).collect();
         // A card without its function 0 is numbered anew; one with it keeps its numbers.
         assert_eq!(places, [(0, 1), (1, 1), (2, 0), (1, 0), (0, 0), (3, 0)]);
+    }
+
+    #[test]
+    fn the_primary_display_comes_first_and_must_have_the_legacy_ranges() {
+        let vfio = Some("vfio-pci");
+        let functions = [("02:00.0", "0x030200", Some("1"), vfio), ("03:00.0", "0x030000", Some("2"), vfio)];
+        let primary = |text: &str| Wanted { primary: true, ..address(text).into() };
+        let found = find(&host(&functions), &[address("02:00.0").into(), primary("03:00.0")]).unwrap();
+        let places: Vec<_> =
+            found.functions.iter().map(|found| (found.address.bus(), found.slot, found.primary)).collect();
+        assert_eq!(places, [(3, 0, true), (2, 1, false)]);
+
+        let parameters = "/sys/module/vfio_pci/parameters";
+        for (name, value, card, expected) in [
+            ("disable_vga", "N\n", "03:00.0", None),
+            ("disable_vga", "Y\n", "03:00.0", Some(NoLegacyVga::SwitchedOff)),
+            ("ids", "\n", "03:00.0", Some(NoLegacyVga::Kernel)),
+            ("disable_vga", "N\n", "02:00.0", Some(NoLegacyVga::Class("0x030200".into()))),
+        ] {
+            let tree = host(&functions);
+            tree.edit(|nodes| nodes.put_file(&format!("{parameters}/{name}"), value));
+            let reasons = find(&tree, &[primary(card)]).err().map_or(Vec::new(), |error| error.0);
+            let expected = expected.map(|why| Reason::NoLegacyVga { address: address(card), why });
+            assert_eq!(reasons, expected.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

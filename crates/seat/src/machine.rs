@@ -129,7 +129,8 @@ fn functions(seat: &SeatPlan, claimed: &[ClaimedFunction], reasons: &mut Vec<Rea
         for function in &slot.functions {
             let Some(address) = address(function, claimed, reasons) else { continue };
             let place = Some((slot.port, function.number));
-            wanted.push(Wanted { address, place, rom: function.rom.clone() });
+            let primary = function.legacy_vga;
+            wanted.push(Wanted { address, place, rom: function.rom.clone(), primary });
         }
     }
     wanted
@@ -229,6 +230,20 @@ mod tests {
             Source::Virtual { of: address, identity, index: 2, mac: None, vlan: None, name: String::new() };
         let reasons = request(&seat, &[], &places()).unwrap_err().reasons;
         assert_eq!(reasons, [Reason::NotMade { of: address, index: 2 }]);
+    }
+
+    #[test]
+    fn the_card_of_a_bios_has_the_legacy_ranges_and_that_of_uefi_has_none() {
+        for (rest, primary) in [
+            ("firmware.kind = \"bios\"\n", true),
+            ("firmware.kind = \"uefi\"\n", false),
+            ("kernel.image = \"/k\"\n", false),
+            ("display = \"emulated\"\nfirmware.kind = \"bios\"\n", false),
+        ] {
+            let machine = request(&planned(rest), &[], &places()).unwrap();
+            let found: Vec<_> = machine.functions.iter().map(|wanted| wanted.primary).collect();
+            assert_eq!(found, [primary, false], "{rest}");
+        }
     }
 
     #[test]

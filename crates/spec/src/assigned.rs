@@ -60,6 +60,9 @@ pub struct AssignedFunctionSpec {
     /// A file with the option ROM that the guest is to see instead of the card's own.
     #[serde(default)]
     pub rom: Option<InheritedFd>,
+    /// Whether its legacy VGA ranges are the guest's: it is the first display of a machine that has no other VGA.
+    #[serde(default)]
+    pub legacy_vga: bool,
 }
 
 #[cfg(test)]
@@ -70,8 +73,15 @@ mod tests {
     #[test]
     fn both_ways_are_read_as_they_are_written() {
         let address = PciAddress::new(0, 3, 0, 0).unwrap();
-        let function =
-            AssignedFunctionSpec { address, group: 7, file: None, slot: 0, function: 0, rom: None };
+        let function = AssignedFunctionSpec {
+            address,
+            group: 7,
+            file: None,
+            slot: 0,
+            function: 0,
+            rom: None,
+            legacy_vga: true,
+        };
         let groups = vec![VfioGroupFile { id: 7, file: InheritedFd(5) }];
         for (files, function, text) in [
             (VfioFiles::Groups { container: InheritedFd(4), groups }, function, r#""groups":{"container":4"#),

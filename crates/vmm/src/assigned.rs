@@ -30,6 +30,7 @@ pub(crate) fn take_over(spec: &AssignedSpec) -> Result<Request, String> {
         address: function.address,
         slot: function.slot,
         function: function.function,
+        legacy_vga: function.legacy_vga,
     };
     let access = Access::from_fds(files).map_err(explain)?;
     let rom = |function: &AssignedFunctionSpec| Some(read_rom(function.address, function.rom?));

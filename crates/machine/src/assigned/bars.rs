@@ -65,7 +65,7 @@ impl AssignedBar {
 }
 
 /// The whole pages inside `areas`, as far as they lie in a region of `size` bytes.
-fn whole_pages(areas: &[Area], size: u64) -> Vec<Area> {
+pub(crate) fn whole_pages(areas: &[Area], size: u64) -> Vec<Area> {
     let clipped = areas.iter().filter_map(|area| {
         let end = area.end()?.min(size) & !(PAGE_SIZE - 1);
         let start = area.offset.checked_next_multiple_of(PAGE_SIZE)?;

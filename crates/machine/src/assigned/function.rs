@@ -14,6 +14,7 @@ use super::hardware::Hardware;
 use super::interrupts::Interrupts;
 use super::placement::BarPlaces;
 use super::reset::SlotOwner;
+use super::vga;
 use crate::messages::Triggers;
 
 /// The guest's end of an assigned function.
@@ -166,6 +167,9 @@ impl Function for AssignedFunction {
 
     fn bars(&self) -> Vec<BarRange> {
         let mut bars = self.config.bars();
+        if self.hardware.legacy_vga.is_some() {
+            bars.extend(BarRange::legacy_vga(self.config.command()));
+        }
         for bar in &mut bars {
             bar.decode &= self.awake;
         }
@@ -205,7 +209,8 @@ impl Function for AssignedFunction {
             MsixPart::Pending(at) => self.read_pending(at, data),
             MsixPart::Neither => {
                 let device = self.hardware.device.as_ref();
-                if device.read(RegionIndex(bar.get().into()), offset, data).is_err() {
+                let (region, start) = vga::region(bar);
+                if device.read(region, start.saturating_add(offset), data).is_err() {
                     data.fill(0xff);
                     self.hardware.health.suspect(device);
                 }
@@ -226,7 +231,8 @@ impl Function for AssignedFunction {
             MsixPart::Pending(_) => Vec::new(),
             MsixPart::Neither => {
                 let device = self.hardware.device.as_ref();
-                if device.write(RegionIndex(bar.get().into()), offset, data).is_err() {
+                let (region, start) = vga::region(bar);
+                if device.write(region, start.saturating_add(offset), data).is_err() {
                     self.hardware.health.suspect(device);
                 }
                 Vec::new()

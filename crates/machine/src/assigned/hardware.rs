@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::memory::MappingRange;
 use linux::vfio::config::{Config, ResetWays, capabilities, command};
-use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation, RegionIndex, rom_bar_size};
+use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation, rom_bar_size};
 use pci::capability::standard_id;
 use pci::{BarIndex, Link, LinkSpeed};
 use spec::PciAddress;
@@ -18,12 +18,15 @@ use super::health::{Health, explain};
 use super::reset::{self, DEADLINE, ResetOutcome, SlotOwner};
 use super::rom::{self, LazyRom};
 use super::snapshot::Snapshot;
+use super::vga::{self, LegacyVga};
 
 /// A function of the host in our hands.
 pub(crate) struct Hardware {
     pub(crate) address: PciAddress,
     pub(crate) device: Arc<dyn Device>,
     pub(crate) bars: Vec<AssignedBar>,
+    // Only if the guest is to have them.
+    pub(crate) legacy_vga: Option<LegacyVga>,
     pub(crate) view: View,
     pub(crate) reset_ways: ResetWays,
     pub(crate) rom: LazyRom,
@@ -44,6 +47,11 @@ pub enum ExamineError {
     /// What it says of itself cannot be shown to a guest.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The kernel does not give its legacy VGA ranges.
+    #[error(
+        "it has no legacy VGA ranges for the guest, which the primary display of a machine with a BIOS needs: it is no VGA (class 0300), or vfio-pci keeps them (`cat /sys/module/vfio_pci/parameters/disable_vga` must say N), or the kernel was built without CONFIG_VFIO_PCI_VGA; start the machine by UEFI instead, or name another card"
+    )]
+    NoLegacyVga,
     /// A BAR cannot be had.
     #[error(
         "its BAR {bar} cannot be mapped; most likely something else on the host uses its addresses (/proc/iomem tells what): for a framebuffer of the firmware, boot the host with `initcall_blacklist=sysfb_init`, else unload the driver"
@@ -58,11 +66,13 @@ pub enum ExamineError {
 }
 
 impl Hardware {
-    /// Asks the open `device` everything. Its guest sees `rom` in place of the card's own, if it is given.
+    /// Asks the open `device` everything. Its guest sees `rom` in place of the card's own, if it is given, and the legacy
+    /// VGA ranges if it is the machine's first display.
     pub(crate) fn examine(
         address: PciAddress,
         device: Arc<dyn Device>,
         rom: Option<Vec<u8>>,
+        legacy_vga: bool,
         health: Health,
     ) -> Result<Self, ExamineError> {
         let snapshot = Snapshot::read(device.as_ref())?;
@@ -80,11 +90,15 @@ impl Hardware {
         if let Some(layout) = view.msix_layout() {
             bars.iter_mut().for_each(|bar| bar.cut_around(layout));
         }
+        let legacy_vga = match legacy_vga {
+            true => Some(LegacyVga::of(device.as_ref())?.ok_or(ExamineError::NoLegacyVga)?),
+            false => None,
+        };
         let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
         let mapped = Mutex::default();
         let rom = rom.map_or_else(LazyRom::default, |rom| LazyRom::of_file(rom, &view.config));
-        let hardware = Self { address, device, bars, view, reset_ways, rom, health, mapped };
+        let hardware = Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, mapped };
         hardware.map_all()?;
         Ok(hardware)
     }
@@ -125,8 +139,11 @@ impl Hardware {
         outcome
     }
 
-    /// The mappable parts of a BAR.
+    /// The mappable parts of a BAR, or of the legacy VGA memory.
     pub(crate) fn mappable(&self, bar: BarIndex) -> &[Area] {
+        if let (BarIndex::VGA_MEMORY, Some(vga)) = (bar, &self.legacy_vga) {
+            return &vga.mappable;
+        }
         self.bars.iter().find(|found| found.bar.index == bar).map_or(&[], |found| &found.mappable)
     }
 
@@ -136,12 +153,13 @@ impl Hardware {
         if let Some(range) = mapped.get(&(bar, area.offset)) {
             return Ok(range.clone());
         }
-        let region = RegionIndex(bar.get().into());
+        let (region, start) = vga::region(bar);
+        let area = Area { offset: start + area.offset, ..area };
         let mapping = Arc::new(self.device.map(region, area)?);
         let whole = 0..mapping.len();
         let range = MappingRange::new(mapping, whole)
             .ok_or_else(|| DeviceError::new(Operation::Map { region, area }, Cause::NotMappable))?;
-        mapped.insert((bar, area.offset), range.clone());
+        mapped.insert((bar, area.offset - start), range.clone());
         Ok(range)
     }
 

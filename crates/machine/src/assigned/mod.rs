@@ -28,6 +28,7 @@ mod snapshot;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod vga;
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
@@ -68,6 +69,8 @@ pub struct FunctionPlace {
     pub slot: u8,
     /// Its function number there. Every slot has a function 0.
     pub function: u8,
+    /// Whether its legacy VGA ranges are the guest's. No other function of the machine has any then.
+    pub legacy_vga: bool,
 }
 
 /// Slots of one machine at most: device numbers 16 to 30 of bus 0 are their root ports'.
@@ -88,6 +91,11 @@ pub enum AssignError {
         /// The function number.
         function: u8,
     },
+    /// A machine has one set of legacy VGA ranges.
+    #[error(
+        "{0} and another display want the legacy VGA ranges, which one card of a machine can have; make one of them the primary display"
+    )]
+    TwoPrimary(PciAddress),
     /// A thread could not be made.
     #[error("make a thread to open an assigned function")]
     Thread(#[source] std::io::Error),
@@ -199,15 +207,24 @@ impl Request {
                 .skip(index + 1)
                 .any(|other| same(&other) || other.address == place.address);
             if !exists || !rooted || !once {
-                let FunctionPlace { address, slot, function } = *place;
+                let FunctionPlace { address, slot, function, .. } = *place;
                 return Err(AssignError::Place { address, slot, function });
             }
         }
-        Ok(())
+        let mut primary = self.functions.iter().filter(|place| place.legacy_vga);
+        match (primary.next(), primary.next()) {
+            (Some(_), Some(second)) => Err(AssignError::TwoPrimary(second.address)),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Assigned {
+    /// Whether a function has the legacy VGA ranges, so that firmware writes its messages there.
+    pub(crate) fn has_primary_display(&self) -> bool {
+        self.functions.iter().any(|function| function.place.legacy_vga)
+    }
+
     /// Each is readable when the host tells something of a function.
     pub(crate) fn attention_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.attention.fds()

@@ -8,7 +8,6 @@ use std::thread::JoinHandle;
 
 use linux::memory::RamBlock;
 use linux::vfio::{Access, Device, KernelDevice};
-use spec::PciAddress;
 
 use super::attention::Attention;
 use super::hardware::Hardware;
@@ -45,7 +44,7 @@ impl Opening {
             let thread = std::thread::Builder::new()
                 .name(format!("open {address}"))
                 .stack_size(STACK)
-                .spawn(move || open(&access, address, rom, health))
+                .spawn(move || open(&access, place, rom, health))
                 .map_err(AssignError::Thread)?;
             threads.push((place, thread));
         }
@@ -81,14 +80,15 @@ impl Opening {
 
 fn open(
     access: &Access,
-    address: PciAddress,
+    place: FunctionPlace,
     rom: Option<Vec<u8>>,
     health: Health,
 ) -> Result<Opened, AssignError> {
+    let FunctionPlace { address, legacy_vga, .. } = place;
     let device = access.open_device(address).map_err(|error| AssignError::Open { address, error })?;
     let device = Arc::new(device);
     let shared: Arc<dyn Device> = Arc::clone(&device) as _;
-    let hardware = Hardware::examine(address, shared, rom, health)
+    let hardware = Hardware::examine(address, shared, rom, legacy_vga, health)
         .map_err(|error| AssignError::Examine { address, error })?;
     Ok(Opened { device, hardware: Arc::new(hardware) })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use linux::vfio::fake::FakeDevice;
+use linux::vfio::{Device, RegionIndex};
 use spec::PciAddress;
 
 use super::hardware::{ExamineError, Hardware};
@@ -23,5 +24,7 @@ pub(crate) fn examine(device: &Arc<FakeDevice>) -> Result<Hardware, ExamineError
 fn with(device: &Arc<FakeDevice>, events: &Arc<Events>) -> Result<Hardware, ExamineError> {
     let address = PciAddress::new(0, 3, 0, 0).unwrap();
     let health = Health::new(address, Arc::clone(events));
-    Hardware::examine(address, Arc::clone(device) as _, None, health)
+    // As the first display, where the device can be one.
+    let legacy_vga = device.region(RegionIndex::VGA).is_ok_and(|region| region.size > 0);
+    Hardware::examine(address, Arc::clone(device) as _, None, legacy_vga, health)
 }

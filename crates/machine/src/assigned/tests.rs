@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use linux::memory::MappingRange;
 use linux::vfio::config::{Config, command};
 use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, Removal, Script};
-use linux::vfio::{Device, DeviceError, Errno, IrqIndex, Operation};
+use linux::vfio::{Device, DeviceError, Errno, IrqIndex, Operation, RegionIndex};
 use pci::capability::{walk_extended, walk_standard};
-use pci::{Bdf, Change, Function, FunctionId, Hierarchy, Mapping, Place, Space};
+use pci::{BarIndex, Bdf, Change, Function, FunctionId, Hierarchy, Mapping, Place, Space};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::RngSeed;
+use spec::PciAddress;
 
 use super::function::AssignedFunction;
 use super::hardware::Hardware;
+use super::health::Health;
 use super::interrupts::Interrupts;
 use super::placement::{BarPlaces, Placement};
 use super::reset::SlotOwner;
@@ -504,4 +506,44 @@ fn config_space_of_ours_costs_the_hardware_no_call() {
     assert_eq!(calls(&bench), before);
     bench.read(0x00);
     assert_eq!(calls(&bench), before + 1);
+}
+
+#[test]
+fn legacy_vga_reaches_the_card_where_bridges_and_command_let_it() {
+    let mut bench = Bench::new(Script { vga: true, ..Script::new(0x1013, 0xb8) });
+    let ranges = |bench: &Bench| -> Vec<_> {
+        bench.hierarchy.mapped().iter().map(|mapping| (mapping.space, mapping.range.clone())).collect()
+    };
+    assert_eq!(ranges(&bench), []);
+    let (memory, mono, color) =
+        ((Space::Memory, 0xa_0000..0xc_0000), (Space::Io, 0x3b0..0x3bc), (Space::Io, 0x3c0..0x3e0));
+    bench.write(4, &[1, 0]);
+    assert_eq!(ranges(&bench), [mono.clone(), color.clone()]);
+    bench.write(4, &[3, 0]);
+    let mut found = ranges(&bench);
+    found.sort_by_key(|(_, range)| range.start);
+    assert_eq!(found, [mono, color, memory]);
+    // Each at its own address in the kernel's region.
+    let mut function = bench.function.lock().unwrap();
+    for (range, offset, at) in [
+        (BarIndex::VGA_MEMORY, 0x1_8000, 0xb_8000),
+        (BarIndex::VGA_PORTS_MONO, 4, 0x3b4),
+        (BarIndex::VGA_PORTS_COLOR, 0x14, 0x3d4),
+    ] {
+        function.write_bar(range, offset, &[0x41, 0x07]);
+        let mut seen = [0; 2];
+        bench.device.read(RegionIndex::VGA, at, &mut seen).unwrap();
+        assert_eq!(seen, [0x41, 0x07], "{range}");
+        let mut read = [0; 2];
+        function.read_bar(range, offset, &mut read);
+        assert_eq!(read, seen, "{range}");
+    }
+}
+
+#[test]
+fn a_card_without_legacy_vga_is_no_primary_display() {
+    let device = Arc::new(FakeDevice::new(Script::new(0x1013, 0xb8)).unwrap());
+    let health = Health::new(PciAddress::new(0, 3, 0, 0).unwrap(), Arc::new(Events::new().unwrap()));
+    let examined = Hardware::examine(PciAddress::new(0, 3, 0, 0).unwrap(), device as _, None, true, health);
+    assert!(examined.is_err_and(|error| error.to_string().contains("class 0300")));
 }

@@ -52,6 +52,11 @@ impl ClassCode {
         self.base() == 0x03 || self.base_and_sub() == 0x0001
     }
 
+    /// Whether this is a VGA (0x0300), the one kind of display that a BIOS knows.
+    pub const fn is_vga(self) -> bool {
+        self.base_and_sub() == 0x0300
+    }
+
     /// Whether this is a sound function: audio (0x0401) or HD audio (0x0403).
     pub const fn is_audio(self) -> bool {
         matches!(self.base_and_sub(), 0x0401 | 0x0403)

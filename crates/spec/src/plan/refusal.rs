@@ -171,6 +171,8 @@ codes! {
         TrialFailed = "trial-failed",
         /// A `primary` display is asked for, but no display card.
         NoDisplayCard = "no-display-card",
+        /// A BIOS could not show itself on the `primary` display.
+        NoLegacyVga = "no-legacy-vga",
         /// The physical function cannot make virtual ones.
         NoVirtualFunctions = "no-virtual-functions",
         /// The physical function cannot make so many.

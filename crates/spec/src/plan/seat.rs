@@ -79,6 +79,9 @@ pub struct PlannedFunction {
     /// A file that takes the place of its ROM.
     #[serde(default)]
     pub rom: Option<PathBuf>,
+    /// Whether the legacy VGA ranges of the machine are its: it is the first display of a seat with a BIOS.
+    #[serde(default)]
+    pub legacy_vga: bool,
     /// How it is reset between owners.
     pub reset: PlannedReset,
 }

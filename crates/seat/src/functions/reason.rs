@@ -1,0 +1,145 @@
+//! What stands in the way of assigning functions, each with its remedy. Only the words; finding them is `functions`.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use spec::{Bytes, PciAddress};
+
+use super::SLOT_LIMIT;
+
+/// Everything that stands in the way of assigning the functions.
+#[derive(Debug, thiserror::Error)]
+#[error("the functions cannot be assigned:\n{}", .0.iter().map(|reason| format!("  - {reason}")).collect::<Vec<_>>().join("\n"))]
+pub struct CannotAssign(pub Vec<Reason>);
+
+/// One thing that stands in the way, with its remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Named twice.
+    #[error("{0} is named twice; name each function once")]
+    Twice(PciAddress),
+    /// Not there.
+    #[error("there is no PCI function {0} on this host; `allod devices` lists those there are")]
+    Missing(PciAddress),
+    /// No endpoint.
+    #[error("{0} is a bridge, and only endpoints can be assigned; name the functions behind it instead")]
+    Bridge(PciAddress),
+    /// No IOMMU.
+    #[error(
+        "{0} has no IOMMU group, so its DMA could reach all memory; switch the IOMMU on (VT-d or AMD-Vi in the firmware setup, on Intel also `intel_iommu=on` on the kernel command line)"
+    )]
+    NoGroup(PciAddress),
+    /// At a host driver, or none.
+    #[error("{address} is {}, not at vfio-pci; hand it over with: {}", at(driver.as_deref()), claim(*address, driver.as_deref()))]
+    NotBound {
+        /// The function.
+        address: PciAddress,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
+    /// Another function of the group is at a host driver.
+    #[error(
+        "IOMMU group {group} of {address} cannot be split, and the host still uses {}; hand those over too, or free them from their drivers",
+        list(members)
+    )]
+    NotViable {
+        /// The function.
+        address: PciAddress,
+        /// Its group.
+        group: u32,
+        /// Who holds the others.
+        members: Vec<(PciAddress, String)>,
+    },
+    /// Open elsewhere.
+    #[error(
+        "{path} is in use: another process, most likely another machine, has the functions of its IOMMU group; end that first"
+    )]
+    Busy {
+        /// The file.
+        path: String,
+    },
+    /// For others.
+    #[error("this user may not open {path}; as root: `chown $USER {path}`, or run as root")]
+    Denied {
+        /// The file.
+        path: String,
+    },
+    /// A file cannot be opened.
+    #[error("open {path}: {errno}; is the module vfio-pci loaded (`modprobe vfio-pci`)?")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// The file of an option ROM cannot be opened.
+    #[error("open the option ROM {}: {errno}", path.display())]
+    Rom {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// No first display for a BIOS.
+    #[error("{address} cannot be the primary display: {}", no_vga(why))]
+    NoLegacyVga {
+        /// The function.
+        address: PciAddress,
+        /// Why it has no legacy VGA ranges.
+        why: NoLegacyVga,
+    },
+    /// More than a machine has places for.
+    #[error("{wanted} slots are needed and a machine has {SLOT_LIMIT}; assign fewer cards")]
+    Slots {
+        /// Slots needed.
+        wanted: usize,
+    },
+    /// Memory may not be locked.
+    #[error("all {need} of the guest's memory must be locked for DMA, and this user may lock {limit}; raise the limit (`ulimit -l {}` as root before, or `LimitMEMLOCK=` in a service), or give the machine less memory", need.0 / 1024)]
+    LockedMemory {
+        /// Bytes of guest memory.
+        need: Bytes,
+        /// The limit.
+        limit: Bytes,
+    },
+}
+
+/// Why a function has no legacy VGA ranges to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoLegacyVga {
+    /// It is no VGA by its class.
+    Class(String),
+    /// The module was told to keep them.
+    SwitchedOff,
+    /// The kernel cannot.
+    Kernel,
+}
+
+fn no_vga(why: &NoLegacyVga) -> String {
+    match why {
+        NoLegacyVga::Class(class) => format!(
+            "its class is {class}, and only a VGA (0x030000) has the legacy ranges that a BIOS writes to; start the machine by UEFI, which needs none, and name the card with --device"
+        ),
+        NoLegacyVga::SwitchedOff => "vfio-pci was loaded with disable_vga=1; take that out of /etc/modprobe.d or the kernel command line and load the module anew (`modprobe -r vfio-pci; modprobe vfio-pci`)".to_owned(),
+        NoLegacyVga::Kernel => "this kernel was built without CONFIG_VFIO_PCI_VGA; use one that has it (Debian's do), or start the machine by UEFI and name the card with --device".to_owned(),
+    }
+}
+
+fn at(driver: Option<&str>) -> String {
+    driver.map_or_else(|| "at no driver".to_owned(), |driver| format!("at the driver {driver}"))
+}
+
+/// The commands that bind a function to vfio-pci, in the order that also undoes rightly.
+fn claim(address: PciAddress, driver: Option<&str>) -> String {
+    let device = format!("/sys/bus/pci/devices/{address}");
+    let unbind = driver.map_or_else(String::new, |_| format!("echo {address} > {device}/driver/unbind; "));
+    format!(
+        "modprobe vfio-pci; {unbind}echo vfio-pci > {device}/driver_override; echo {address} > /sys/bus/pci/drivers_probe"
+    )
+}
+
+fn list(members: &[(PciAddress, String)]) -> String {
+    let members: Vec<_> =
+        members.iter().map(|(address, driver)| format!("{address} (driver {driver})")).collect();
+    members.join(", ")
+}

@@ -1,0 +1,80 @@
+//! Firmware that shows itself on assigned cards: a BIOS by the card's own BIOS, UEFI by its drivers.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
+mod bios;
+mod screen;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::{Failure, Host};
+
+fn main() -> ExitCode {
+    run_all(&SCENARIOS)
+}
+
+const SCENARIOS: [Scenario; 1] =
+    [shared("a_bios_writes_on_the_assigned_vga_what_it_writes_on_an_emulated_one", "vga", bios::primary)];
+
+const fn shared(
+    name: &'static str,
+    profile: &'static str,
+    check: fn(&Host) -> Result<(), Failure>,
+) -> Scenario {
+    let programs = &["allod", "allod-vmm"];
+    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
+}
+
+/// Firmware is there within half a minute in the lab; in many times that when the machine under it is busy.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a shell line in the host; it must go well.
+fn does(host: &Host, script: &str) -> Result<String, Failure> {
+    let output = host.run_within(script, LIMIT)?;
+    assert!(output.is_success(), "{script}: {output:?}");
+    Ok(output.stdout)
+}
+
+/// The address of the first function with these ids.
+fn find(host: &Host, ids: &str) -> Result<String, Failure> {
+    Ok(does(host, &format!("lspci -Dn -d {ids} | cut -d' ' -f1 | head -1"))?.trim().to_owned())
+}
+
+/// Hands functions of the host to vfio-pci.
+fn take(host: &Host, addresses: &[&str]) -> Result<(), Failure> {
+    let list = addresses.join(" ");
+    does(
+        host,
+        &format!(
+            "modprobe vfio-pci; for a in {list}; do d=/sys/bus/pci/devices/$a; echo vfio-pci > $d/driver_override; \
+             [ -e $d/driver ] && echo $a > $d/driver/unbind; echo $a > /sys/bus/pci/drivers_probe; \
+             [ \"$(basename $(readlink $d/driver))\" = vfio-pci ] || exit 1; done"
+        ),
+    )?;
+    Ok(())
+}
+
+/// Starts a machine in the background and waits until its firmware has said `word` on its debug port.
+fn begin(host: &Host, flags: &str, word: &str) -> Result<(), Failure> {
+    does(
+        host,
+        &format!(
+            "cd /tmp; rm -f fd-*; allod run --name anna --memory 512M --firmware-log fd-log --control fd-control {flags} \
+             < /dev/null > fd-console 2>&1 & for i in $(seq 2400); do grep -aq '{word}' /tmp/fd-log && exit 0; \
+             kill -0 $! || break; sleep 0.1; done; cat /tmp/fd-console /tmp/fd-log; exit 1"
+        ),
+    )?;
+    Ok(())
+}
+
+/// Ends the machine.
+fn end(host: &Host) -> Result<(), Failure> {
+    does(
+        host,
+        "printf '{\"command\":\"quit\"}\\n' | socat -t 60 - UNIX-CONNECT:/tmp/fd-control; \
+         while [ -e /tmp/fd-control ]; do sleep 0.1; done",
+    )?;
+    Ok(())
+}
