@@ -1,12 +1,54 @@
 //! What a seat has that can be measured, and how a shell finds it. Pure.
 
-use crate::workload::Workload;
+use crate::workload::{Need, Workload};
 use spec::PciAddress;
 use spec::inventory::HostInventory;
 use spec::plan::{SeatPlan, Source};
+use std::net::Ipv4Addr;
 
 /// Class and subclass of an NVM controller (PCI Code and ID Assignment Specification 1.11, section 1.2).
 const NVM: u16 = 0x0108;
+/// Those of an Ethernet controller.
+const ETHERNET: u16 = 0x0200;
+/// Where iperf3 listens (RFC 6335 registration); the next places have the ports behind it.
+const FIRST_PORT: u16 = 5201;
+/// A function of the shell that waits until one of the paths of its pattern is there, for 30 s at most.
+const AWAIT: &str = "await() { n=0; while ! ls -d $1 >/dev/null 2>&1 && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; }; ";
+
+/// Whom network cards talk to: a machine on which a server of iperf3 listens for each seat, on ports from 5201 on. The
+/// cards get the addresses behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    address: Ipv4Addr,
+    own: Ipv4Addr,
+    prefix: u8,
+    port: u16,
+}
+
+impl Peer {
+    /// Reads `ADDRESS/PREFIX`; none if it is not that.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let (address, prefix) = (address.parse().ok()?, prefix.parse().ok()?);
+        let peer = Self { address, own: address, prefix, port: FIRST_PORT };
+        (prefix <= 30).then(|| Self { own: peer.behind(1), ..peer })
+    }
+
+    /// Returns what the place with this number, from 0, talks to.
+    pub(crate) fn of_place(self, number: usize) -> Self {
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        Self { own: self.behind(u32::from(number) + 1), port: FIRST_PORT + u16::from(number), ..self }
+    }
+
+    fn behind(self, distance: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.address).wrapping_add(distance))
+    }
+
+    fn setup(self) -> String {
+        let Self { address, own, prefix, port } = self;
+        format!("PEER={address}; OWN={own}/{prefix}; PORT={port}; export PEER OWN PORT NIC; ")
+    }
+}
 
 /// The devices of a seat, by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +59,8 @@ pub(crate) struct Devices {
     pub(crate) display: Option<PciAddress>,
     /// The first NVMe disk.
     pub(crate) disk: Option<PciAddress>,
+    /// The first network card.
+    pub(crate) network: Option<PciAddress>,
 }
 
 impl Devices {
@@ -40,6 +84,9 @@ impl Devices {
                 if function.class.base_and_sub() == NVM {
                     devices.disk.get_or_insert(*address);
                 }
+                if function.class.base_and_sub() == ETHERNET {
+                    devices.network.get_or_insert(*address);
+                }
             }
             devices.slots.push(addresses);
         }
@@ -47,40 +94,57 @@ impl Devices {
     }
 
     /// Whether a workload makes sense with these devices.
-    pub(crate) fn suit(&self, workload: &Workload) -> bool {
-        match workload.name {
-            "fill" => self.display.is_some(),
-            "disk" => self.disk.is_some(),
-            _ => true,
+    pub(crate) fn suit(&self, workload: &Workload, peer: bool) -> bool {
+        match workload.needs {
+            Need::Nothing => true,
+            Need::Display => self.display.is_some(),
+            Need::Disk => self.disk.is_some(),
+            Need::Network => self.network.is_some() && peer,
         }
     }
 
-    /// Returns the shell line that tells workloads where their devices are on the host.
-    pub(crate) fn native_setup(&self, seconds: u32) -> String {
-        // A virtio card's DRM device is below the virtio device, others' below the function itself.
-        let card = self.display.map_or(String::new(), |address| {
+    /// Returns the shell line that tells workloads where their devices are on the host; waits until their drivers have
+    /// them. A network card is measured in a namespace of its own, so that the host, which may be the peer, has to send
+    /// what it says to itself over the card.
+    pub(crate) fn native_setup(&self, seconds: u32, peer: Option<Peer>) -> String {
+        let mut line = format!("SECONDS_A_ROUND={seconds}; export SECONDS_A_ROUND CARD DISK; {AWAIT}");
+        if let Some(address) = self.display {
             let function = format!("/sys/bus/pci/devices/{address}");
-            format!("CARD=/dev/dri/$(ls -d {function}/drm/card* {function}/virtio*/drm/card* 2>/dev/null | head -n1 | xargs basename); ")
-        });
-        let disk = self.disk.map_or(String::new(), |address| {
-            format!("DISK=/dev/$(ls -d /sys/bus/pci/devices/{address}/nvme/nvme*/nvme*n1 | head -n1 | xargs basename); ")
-        });
-        format!("SECONDS_A_ROUND={seconds}; {card}{disk}export SECONDS_A_ROUND CARD DISK")
+            // A virtio card's DRM device is below the virtio device, others' below the function itself.
+            let found = format!("{function}/drm/card* {function}/virtio*/drm/card*");
+            line += &format!("await '{found}'; CARD=/dev/dri/$(basename $(ls -d {found} 2>/dev/null | head -n1)); ");
+        }
+        if let Some(address) = self.disk {
+            let found = format!("/sys/bus/pci/devices/{address}/nvme/nvme*/nvme*n1");
+            line += &format!("await '{found}'; DISK=/dev/$(basename $(ls -d {found} | head -n1)); ");
+        }
+        if let (Some(address), Some(peer)) = (self.network, peer) {
+            let found = format!("/sys/bus/pci/devices/{address}/net/*");
+            line += &format!(
+                "await '{found}'; NIC=$(basename $(ls -d {found} | head -n1)); {peer}\
+                 apart() {{ ip netns add allod-bench; ip link set $NIC netns allod-bench; \
+                 ip netns exec allod-bench \"$@\"; ip netns del allod-bench; await '{found}'; }}; ",
+                peer = peer.setup(),
+            );
+        }
+        line + ":"
     }
 
-    /// Returns the same for a guest, which has no other devices than these; waits until they are there.
-    pub(crate) fn guest_setup(&self, seconds: u32) -> String {
+    /// Returns the same for a guest, which has no other devices than these.
+    pub(crate) fn guest_setup(&self, seconds: u32, peer: Option<Peer>) -> String {
         let mut line = format!(
-            "SECONDS_A_ROUND={seconds}; CARD=/dev/dri/card0; DISK=/dev/nvme0n1; export SECONDS_A_ROUND CARD DISK"
+            "SECONDS_A_ROUND={seconds}; CARD=/dev/dri/card0; DISK=/dev/nvme0n1; export SECONDS_A_ROUND CARD DISK; {AWAIT}"
         );
         for (device, there) in [("$CARD", self.display.is_some()), ("$DISK", self.disk.is_some())] {
             if there {
-                line += &format!(
-                    "; n=0; while [ ! -e {device} ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done"
-                );
+                line += &format!("await {device}; ");
             }
         }
-        line
+        if let (Some(_), Some(peer)) = (self.network, peer) {
+            let found = "/sys/class/net/[!l]*";
+            line += &format!("await '{found}'; NIC=$(basename {found}); {}apart() {{ \"$@\"; }}; ", peer.setup());
+        }
+        line + ":"
     }
 }
 
@@ -92,18 +156,35 @@ mod tests {
     #[test]
     fn a_workload_needs_its_device() {
         let address: PciAddress = "0000:03:00.0".parse().unwrap();
+        let card = Devices { display: Some(address), ..Devices::default() };
+        let network = Devices { network: Some(address), ..Devices::default() };
         let rows = [
-            (Devices::default(), vec!["cpu", "wake"]),
-            (Devices { display: Some(address), ..Devices::default() }, vec!["cpu", "fill", "wake"]),
-            (Devices { disk: Some(address), ..Devices::default() }, vec!["cpu", "disk", "wake"]),
+            (Devices::default(), true, vec!["cpu", "wake"]),
+            (card, true, vec!["cpu", "fill", "gl", "wake"]),
+            (Devices { disk: Some(address), ..Devices::default() }, true, vec!["cpu", "disk", "wake"]),
+            (network.clone(), true, vec!["cpu", "net", "wake"]),
+            (network, false, vec!["cpu", "wake"]),
         ];
-        for (devices, expected) in rows {
+        for (devices, peer, expected) in rows {
             let suitable: Vec<&str> = WORKLOADS
                 .iter()
-                .filter(|workload| devices.suit(workload))
+                .filter(|workload| devices.suit(workload, peer))
                 .map(|workload| workload.name)
                 .collect();
             assert_eq!(suitable, expected, "{devices:?}");
+        }
+    }
+
+    #[test]
+    fn each_place_has_an_address_and_a_port_of_its_own() {
+        let peer = Peer::parse("10.77.0.1/24").unwrap();
+        assert_eq!(peer.setup(), peer.of_place(0).setup());
+        assert_eq!(
+            peer.of_place(1).setup(),
+            "PEER=10.77.0.1; OWN=10.77.0.3/24; PORT=5202; export PEER OWN PORT NIC; "
+        );
+        for wrong in ["10.77.0.1", "10.77.0.1/31", "10.77.0/24", "host/24", ""] {
+            assert_eq!(Peer::parse(wrong), None, "{wrong}");
         }
     }
 }

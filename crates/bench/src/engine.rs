@@ -14,6 +14,8 @@ const CMDLINE: &str = "console=ttyS0 quiet";
 pub(crate) struct Boot<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initrd: &'a Path,
+    /// A disk that each guest may read.
+    pub(crate) disk: Option<&'a Path>,
     /// The program `allod`.
     pub(crate) allod: &'a Path,
 }
@@ -21,7 +23,8 @@ pub(crate) struct Boot<'a> {
 /// Returns program and arguments that run a seat's machine in the foreground, its serial console on standard input and
 /// output. Both engines are held to the seat's processors in the same way.
 pub(crate) fn command(engine: Engine, seat: &SeatPlan, devices: &Devices, boot: &Boot) -> Vec<OsString> {
-    let mut words: Vec<OsString> = Vec::new();
+    // However the bench ends, no machine stays behind with the devices: Allod's own ends with the program that runs it.
+    let mut words: Vec<OsString> = ["setpriv", "--pdeathsig", "KILL", "--"].map(OsString::from).into();
     let processors =
         if seat.cpus.pins.is_empty() { seat.cpus.shared.to_string() } else { list(&seat.cpus.pins) };
     if !processors.is_empty() {
@@ -48,6 +51,12 @@ fn allod(words: &mut Vec<OsString>, cpus: u32, mebibytes: u64, devices: &Devices
     words.push(boot.initrd.into());
     words.extend(["--memory", &format!("{mebibytes}M"), "--cpus", &cpus.to_string()].map(OsString::from));
     words.extend(["--cmdline", CMDLINE].map(OsString::from));
+    if let Some(disk) = boot.disk {
+        words.push("--disk".into());
+        let mut disk = disk.as_os_str().to_owned();
+        disk.push(",ro");
+        words.push(disk);
+    }
     for address in devices.slots.iter().flatten() {
         words.extend(["--device", &address.to_string()].map(OsString::from));
     }
@@ -63,6 +72,11 @@ fn qemu(words: &mut Vec<OsString>, cpus: u32, mebibytes: u64, devices: &Devices,
     words.push("-initrd".into());
     words.push(boot.initrd.into());
     words.extend(["-append", CMDLINE].map(OsString::from));
+    if let Some(disk) = boot.disk {
+        let disk = disk.to_string_lossy().replace(',', ",,");
+        words.push("-drive".into());
+        words.push(format!("file={disk},format=raw,readonly=on,file.locking=off,if=virtio").into());
+    }
     for (number, slot) in devices.slots.iter().enumerate() {
         let port = format!("pcie-root-port,id=port{number},chassis={number},slot={number}");
         words.extend(["-device", &port].map(OsString::from));
@@ -96,24 +110,25 @@ mod tests {
         let card: Vec<spec::PciAddress> =
             ["0000:04:00.0", "0000:04:00.1"].map(|text| text.parse().unwrap()).into();
         let devices = Devices { slots: vec![card], ..Devices::default() };
-        let boot = Boot { kernel: Path::new("/k"), initrd: Path::new("/i"), allod: Path::new("/bin/allod") };
+        let boot = Boot { kernel: Path::new("/k"), initrd: Path::new("/i"), allod: Path::new("/bin/allod"), disk: Some(Path::new("/dev/vda")) };
         let words = |engine| {
             let words = command(engine, &seat, &devices, &boot);
             words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let (allod, qemu) = (words(Engine::Allod), words(Engine::Qemu));
         for line in [&allod, &qemu] {
-            assert!(line.starts_with("taskset --cpu-list "), "{line}");
+            assert!(line.starts_with("setpriv --pdeathsig KILL -- taskset --cpu-list "), "{line}");
             assert!(line.contains("2048M") && line.contains("console=ttyS0 quiet"), "{line}");
         }
         assert!(
-            allod.contains("--cpus 2") && allod.ends_with("--device 0000:04:00.0 --device 0000:04:00.1"),
+            allod.contains("--cpus 2 ") && allod.contains("--disk /dev/vda,ro ") && allod.ends_with("--device 0000:04:00.0 --device 0000:04:00.1"),
             "{allod}"
         );
         assert!(
             qemu.contains("-smp 2") && qemu.contains("host=0000:04:00.0,bus=port0,addr=0.0,multifunction=on"),
             "{qemu}"
         );
+        assert!(qemu.contains("file=/dev/vda,format=raw,readonly=on"), "{qemu}");
         assert!(qemu.ends_with("host=0000:04:00.1,bus=port0,addr=0.1"), "{qemu}");
     }
 }

@@ -17,6 +17,7 @@ mod run;
 mod table;
 mod workload;
 
+pub use devices::Peer;
 pub use picture::picture;
 pub use result::{Condition, Engine, Result, Series, Spread};
 pub use run::{BenchError, Options, run};

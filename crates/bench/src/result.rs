@@ -97,6 +97,20 @@ pub struct Result {
 }
 
 impl Result {
+    /// Adds rounds: to the series of the same workload at the same place if there is one.
+    pub(crate) fn add(&mut self, series: Vec<Series>) {
+        for new in series {
+            let same = |old: &&mut Series| {
+                (&old.workload, old.condition, old.engine, &old.seat)
+                    == (&new.workload, new.condition, new.engine, &new.seat)
+            };
+            match self.series.iter_mut().find(same) {
+                Some(old) => old.rounds.extend(new.rounds),
+                None => self.series.push(new),
+            }
+        }
+    }
+
     /// Returns the series of a workload at a place under somebody, one per seat.
     pub fn of(&self, workload: &str, condition: Condition, engine: Engine) -> Vec<&Series> {
         let fits = |series: &&Series| {
@@ -150,6 +164,20 @@ mod tests {
         assert!((percent - 165.58).abs() < 0.01, "{percent}");
         assert_eq!(result.percent("fill", Better::Larger, Condition::OneSeat, Engine::Allod), Some(0.0));
         assert_eq!(result.percent("disk", Better::Larger, Condition::AllSeats, Engine::Allod), None);
+    }
+
+    #[test]
+    fn rounds_of_a_later_lap_join_those_of_the_first() {
+        let mut result = Result::default();
+        for lap in [[1.0, 2.0], [3.0, 4.0]] {
+            result.add(vec![
+                series(Condition::OneSeat, Engine::Allod, "one", &lap),
+                series(Condition::OneSeat, Engine::Qemu, "one", &lap),
+                series(Condition::AllSeats, Engine::Allod, "two", &lap),
+            ]);
+        }
+        assert_eq!(result.series.len(), 3);
+        assert_eq!(result.of("fill", Condition::OneSeat, Engine::Qemu)[0].rounds, [1.0, 2.0, 3.0, 4.0]);
     }
 
     #[test]

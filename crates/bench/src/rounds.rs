@@ -1,6 +1,6 @@
 //! Rounds of all workloads at one place or at several at once, in step.
 
-use crate::devices::Devices;
+use crate::devices::{Devices, Peer};
 use crate::guest::{Guest, GuestError};
 use crate::native;
 use crate::result::{Condition, Engine, Series};
@@ -17,6 +17,14 @@ pub(crate) struct Measure<'a> {
     pub(crate) workloads: &'a [&'static Workload],
     pub(crate) rounds: u32,
     pub(crate) seconds: u32,
+    pub(crate) peer: Option<Peer>,
+}
+
+impl Measure<'_> {
+    /// Returns the workloads that make sense with the devices.
+    fn suitable(&self, devices: &Devices) -> impl Iterator<Item = &'static Workload> {
+        self.workloads.iter().copied().filter(|workload| devices.suit(workload, self.peer.is_some()))
+    }
 }
 
 /// A seat's guest with what it has.
@@ -27,9 +35,9 @@ pub(crate) struct Place {
     pub(crate) guest: Guest,
 }
 
-/// A workload as a line for a shell: its figure behind its name.
+/// A workload as a line for a shell: all it says behind its name, its figure too.
 fn line(workload: &Workload) -> String {
-    format!("echo \"{}: $({})\"", workload.name, workload.script)
+    format!("{{ {}; }} 2>&1 | sed 's/^/{}: /'", workload.script, workload.name)
 }
 
 /// Reads the one figure of a workload out of what was said.
@@ -50,12 +58,10 @@ pub(crate) fn native(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<Series>, BenchError> {
     let mut series = begun(measure, devices, Condition::Native, Engine::Host, None);
-    let setup = devices.native_setup(measure.seconds);
+    let setup = devices.native_setup(measure.seconds, measure.peer);
     for round in 1..=measure.rounds {
         progress(&format!("native, round {round} of {}", measure.rounds));
-        for (workload, series) in
-            measure.workloads.iter().filter(|workload| devices.suit(workload)).zip(&mut series)
-        {
+        for (workload, series) in measure.suitable(devices).zip(&mut series) {
             let said = native::run(&format!("{setup}; {}", line(workload))).map_err(BenchError::Shell)?;
             series.rounds.push(figure(workload, &said, "on the host")?);
         }
@@ -76,9 +82,10 @@ pub(crate) fn in_seats(
         let seat = place.to_owned();
         move |error: GuestError| BenchError::Guest { seat: seat.clone(), error }
     };
-    for place in places.iter_mut() {
+    for (number, place) in places.iter_mut().enumerate() {
         let failed = of_guest(&place.seat);
-        place.guest.begin(&place.devices.guest_setup(measure.seconds)).map_err(&failed)?;
+        let peer = measure.peer.map(|peer| peer.of_place(number));
+        place.guest.begin(&place.devices.guest_setup(measure.seconds, peer)).map_err(&failed)?;
         place.guest.finish(limit).map_err(&failed)?;
     }
     let mut all: Vec<Vec<Series>> = places
@@ -93,7 +100,10 @@ pub(crate) fn in_seats(
             measure.rounds
         ));
         for workload in measure.workloads {
-            for place in places.iter_mut().filter(|place| place.devices.suit(workload)) {
+            for place in places
+                .iter_mut()
+                .filter(|place| place.devices.suit(workload, measure.peer.is_some()))
+             {
                 place.guest.begin(&line(workload)).map_err(of_guest(&place.seat))?;
             }
             for (place, series) in places.iter_mut().zip(&mut all) {
@@ -116,7 +126,7 @@ fn begun(
     engine: Engine,
     seat: Option<&str>,
 ) -> Vec<Series> {
-    let suitable = measure.workloads.iter().filter(|workload| devices.suit(workload));
+    let suitable = measure.suitable(devices);
     suitable
         .map(|workload| Series {
             workload: workload.name.to_owned(),

@@ -1,6 +1,6 @@
 //! A whole run: native, then the seats' devices are claimed, one seat and all seats under each engine, then given back.
 
-use crate::devices::Devices;
+use crate::devices::{Devices, Peer};
 use crate::engine::{self, Boot};
 use crate::guest::{Guest, GuestError};
 use crate::result::{Condition, Engine, Result as BenchResult};
@@ -30,10 +30,17 @@ pub struct Options {
     pub rounds: u32,
     /// Seconds a round takes.
     pub seconds: u32,
-    /// Who runs the machines, one after the other.
+    /// In how many laps the rounds are run. Each lap is native and all engines, whose order turns round from lap to lap: a
+    /// host that gets slower in the meantime does so for all.
+    pub laps: u32,
+    /// Who runs the machines.
     pub engines: Vec<Engine>,
+    /// Whom network cards talk to; without it the network is not measured.
+    pub peer: Option<Peer>,
     /// The RAM disk of a guest that does what its console is told.
     pub initrd: PathBuf,
+    /// A disk that each guest may read.
+    pub disk: Option<PathBuf>,
     /// The program `allod`.
     pub allod: PathBuf,
     /// Where the ledger is.
@@ -104,45 +111,73 @@ pub fn run(
         .collect();
     let Some((_, first)) = seats.first() else { return Err(BenchError::NoSeat) };
     let kernels = seats.iter().map(|(seat, _)| kernel(seat)).collect::<Result<Vec<&Path>, _>>()?;
-    let measure = Measure {
-        workloads: &options.workloads,
-        rounds: options.rounds.max(1),
-        seconds: options.seconds.max(1),
-    };
-
-    let mut result = BenchResult::default();
-    result.series.extend(rounds::native(&measure, first, progress)?);
-
     let names: Vec<&str> = seats.iter().map(|(seat, _)| seat.name.as_str()).collect();
-    progress(&format!("claiming the devices of {}", names.join(", ")));
-    take(system, plan, &names, options)?;
-    let measured = (|| {
-        for engine in &options.engines {
-            for (condition, count) in [(Condition::OneSeat, 1), (Condition::AllSeats, seats.len())] {
-                if condition == Condition::AllSeats && count < 2 {
-                    continue;
-                }
-                let mut places = Vec::new();
-                for ((seat, devices), kernel) in seats.iter().zip(&kernels).take(count) {
-                    progress(&format!("{} starts {}", engine.name(), seat.name));
-                    let boot = Boot { kernel, initrd: &options.initrd, allod: &options.allod };
-                    let words = engine::command(*engine, seat, devices, &boot);
-                    places.push(start(seat, devices, &words)?);
-                }
-                let series = rounds::in_seats(&measure, condition, *engine, &mut places, progress)?;
-                result.series.extend(series);
-                for place in places {
-                    let Place { seat, guest, .. } = place;
-                    guest.power_off().map_err(|error| BenchError::Guest { seat, error })?;
-                }
-            }
+    let mut result = BenchResult::default();
+    for (lap, rounds) in laps(options.rounds.max(1), options.laps.max(1)).into_iter().enumerate() {
+        let measure = Measure {
+            workloads: &options.workloads,
+            rounds,
+            seconds: options.seconds.max(1),
+            peer: options.peer,
+        };
+        result.add(rounds::native(&measure, first, progress)?);
+        progress(&format!("claiming the devices of {}", names.join(", ")));
+        take(system, plan, &names, options)?;
+        let mut engines = options.engines.clone();
+        if lap % 2 == 1 {
+            engines.reverse();
+        }
+        let measured = engines.iter().try_for_each(|engine| {
+            let run = Run { engine: *engine, measure, seats: &seats, kernels: &kernels, options };
+            [1, seats.len()][..seats.len().min(2)]
+                .iter()
+                .try_for_each(|count| run.seats_at_once(*count, &mut result, progress))
+        });
+        progress("giving the devices back");
+        let given_back = give_back(system, &names, options);
+        measured.and(given_back)?;
+    }
+    Ok(result)
+}
+
+/// Splits rounds into laps, the first of them longer by one where it does not come out even.
+fn laps(rounds: u32, laps: u32) -> Vec<u32> {
+    let length = |lap| rounds / laps + u32::from(lap < rounds % laps);
+    (0..laps).map(length).filter(|rounds| *rounds > 0).collect()
+}
+
+/// One engine's part of a lap.
+struct Run<'a> {
+    engine: Engine,
+    measure: Measure<'a>,
+    seats: &'a [(&'a SeatPlan, Devices)],
+    kernels: &'a [&'a Path],
+    options: &'a Options,
+}
+
+impl Run<'_> {
+    /// Starts the first `count` seats, measures in all of them at once, and powers them off.
+    fn seats_at_once(
+        &self,
+        count: usize,
+        result: &mut BenchResult,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<(), BenchError> {
+        let condition = if count == 1 { Condition::OneSeat } else { Condition::AllSeats };
+        let mut places = Vec::new();
+        for ((seat, devices), kernel) in self.seats.iter().zip(self.kernels).take(count) {
+            progress(&format!("{} starts {}", self.engine.name(), seat.name));
+            let disk = self.options.disk.as_deref();
+            let boot = Boot { kernel, initrd: &self.options.initrd, disk, allod: &self.options.allod };
+            places.push(start(seat, devices, &engine::command(self.engine, seat, devices, &boot))?);
+        }
+        result.add(rounds::in_seats(&self.measure, condition, self.engine, &mut places, progress)?);
+        for place in places {
+            let Place { seat, guest, .. } = place;
+            guest.power_off().map_err(|error| BenchError::Guest { seat, error })?;
         }
         Ok(())
-    })();
-    progress("giving the devices back");
-    let given_back = give_back(system, &names, options);
-    measured.and(given_back)?;
-    Ok(result)
+    }
 }
 
 fn kernel(seat: &SeatPlan) -> Result<&Path, BenchError> {
@@ -188,4 +223,17 @@ fn give_back(system: &dyn System, names: &[&str], options: &Options) -> Result<(
         }
     }
     first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::laps;
+
+    #[test]
+    fn laps_hold_all_rounds_and_none_is_empty() {
+        let rows: [(u32, u32, &[u32]); 4] = [(10, 2, &[5, 5]), (5, 2, &[3, 2]), (1, 2, &[1]), (3, 1, &[3])];
+        for (rounds, count, expected) in rows {
+            assert_eq!(laps(rounds, count), expected, "{rounds} in {count}");
+        }
+    }
 }

@@ -21,9 +21,28 @@ pub struct Workload {
     pub unit: &'static str,
     /// Which way is up.
     pub better: Better,
+    /// What it is run on.
+    pub(crate) needs: Need,
+    /// Whether it is only run when asked for by name.
+    pub by_name: bool,
     /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes,
-    /// `$CARD` and `$DISK` where the seat's devices are.
+    /// `$CARD`, `$DISK` and `$NIC` where the seat's devices are; `apart` runs a command where the seat's network is, which
+    /// is `$OWN` there and reaches the port `$PORT` of `$PEER`.
     pub script: &'static str,
+}
+
+/// What a workload is run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Need {
+    /// A processor.
+    Nothing,
+    /// A graphics card.
+    Display,
+    /// An NVMe disk.
+    Disk,
+    /// A network card, and somebody to talk to.
+    Network,
 }
 
 /// What stands before a figure on a line.
@@ -37,6 +56,8 @@ pub const WORKLOADS: &[Workload] = &[
         about: "a loop on one processor, nothing else",
         unit: "Mloops/s",
         better: Better::Larger,
+        needs: Need::Nothing,
+        by_name: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND spin",
     },
     Workload {
@@ -44,22 +65,51 @@ pub const WORKLOADS: &[Workload] = &[
         about: "2D: the whole picture of the seat's own card, filled",
         unit: "frames/s",
         better: Better::Larger,
+        needs: Need::Display,
+        by_name: false,
         script: "allod-scene --card $CARD measure --seconds $SECONDS_A_ROUND fill",
+    },
+    Workload {
+        name: "gl",
+        about: "3D: glmark2 on the seat's own card, its score over three scenes",
+        unit: "points",
+        better: Better::Larger,
+        needs: Need::Display,
+        by_name: true,
+        script: "glmark2-es2-drm --winsys-options drm-device=$CARD --size 640x480 \
+                 --visual-config red=8:green=8:blue=8:alpha=0 --benchmark build:duration=$SECONDS_A_ROUND \
+                 --benchmark texture:duration=$SECONDS_A_ROUND --benchmark shading:duration=$SECONDS_A_ROUND 2>&1 | \
+                 awk '/Score/ {print \"bench-figure\", $NF} !/Score/ {print}'",
     },
     Workload {
         name: "disk",
         about: "storage: 4 KiB random reads, 32 at a time, on the seat's own NVMe disk",
         unit: "IOPS",
         better: Better::Larger,
+        needs: Need::Disk,
+        by_name: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
                  --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
                  awk -F';' '{print \"bench-figure\", $8}'",
+    },
+    Workload {
+        name: "net",
+        about: "network: one stream of TCP from the seat's own network card to the peer",
+        unit: "Mbit/s",
+        better: Better::Larger,
+        needs: Need::Network,
+        by_name: false,
+        script: "apart sh -c 'ip address replace $OWN dev $NIC; ip link set $NIC up; \
+                 ping -q -c 1 -w 30 $PEER; iperf3 --client $PEER --port $PORT --time $SECONDS_A_ROUND --format m 2>&1' | \
+                 awk '/receiver/ {print \"bench-figure\", $7} !/receiver/ {print}'",
     },
     Workload {
         name: "wake",
         about: "latency: how late a timer of 1 ms wakes its sleeper, 99th percentile",
         unit: "µs",
         better: Better::Smaller,
+        needs: Need::Nothing,
+        by_name: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
     },
 ];

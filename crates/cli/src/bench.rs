@@ -1,7 +1,7 @@
 //! `allod bench`: native against seats, on the same devices in one run.
 
 use crate::{plan as plan_verb, print};
-use ::bench::{Engine, WORKLOADS, Workload};
+use ::bench::{Engine, Peer, WORKLOADS, Workload};
 use anyhow::{Context, bail};
 use host::system::{RunningSystem, System};
 use seat::places::Places;
@@ -24,13 +24,23 @@ pub(crate) struct Arguments {
     /// The RAM disk of the guests
     #[arg(long, value_name = "INITRD")]
     guest: PathBuf,
+    /// A disk that each guest may read, as /dev/vda
+    #[arg(long, value_name = "FILE")]
+    guest_disk: Option<PathBuf>,
+    /// The machine that network cards talk to, on which `iperf3 --server --port` listens for each seat, from port 5201 on;
+    /// the cards get the addresses behind it. Without it the network is not measured
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = peer)]
+    peer: Option<Peer>,
     /// Rounds of each workload
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Seconds that a round takes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// Only this workload; may be given several times (cpu, fill, disk, wake)
+    /// Laps that the rounds are spread over: native and every engine in each, the engines in turned order
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    laps: u32,
+    /// Only this workload; may be given several times (cpu, fill, gl, disk, net, wake; gl only by name)
     #[arg(long = "workload", value_name = "NAME", value_parser = workload)]
     workloads: Vec<&'static Workload>,
     /// Who runs the machines; may be given several times, and then all are measured in this run
@@ -49,6 +59,10 @@ fn workload(name: &str) -> Result<&'static Workload, String> {
         let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
         format!("there is no such workload; there are {}", known.join(", "))
     })
+}
+
+fn peer(text: &str) -> Result<Peer, String> {
+    Peer::parse(text).ok_or_else(|| "a peer is its IPv4 address with the length of its prefix, as 10.77.0.1/24".to_owned())
 }
 
 fn engine(name: &str) -> Result<Engine, String> {
@@ -93,15 +107,18 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let workloads = match arguments.workloads.as_slice() {
-        [] => WORKLOADS.iter().collect(),
+        [] => WORKLOADS.iter().filter(|workload| !workload.by_name).collect(),
         chosen => chosen.to_vec(),
     };
     let options = ::bench::Options {
         workloads,
         rounds: arguments.rounds,
         seconds: arguments.seconds,
+        laps: arguments.laps,
         engines: arguments.engines.clone(),
+        peer: arguments.peer,
         initrd: arguments.guest.clone(),
+        disk: arguments.guest_disk.clone(),
         allod: std::env::current_exe().context("cannot find this program")?,
         state,
     };
@@ -131,7 +148,7 @@ fn conditions(options: &::bench::Options) -> Vec<(String, String)> {
     let mut conditions = vec![
         ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("processor".to_owned(), field("model name")),
-        ("rounds".to_owned(), format!("{} of {} s each", options.rounds, options.seconds)),
+        ("rounds".to_owned(), format!("{} of {} s each, in {} laps", options.rounds, options.seconds, options.laps)),
         ("huge pages".to_owned(), read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
     ];
     if field("flags").split(' ').any(|flag| flag == "hypervisor") {

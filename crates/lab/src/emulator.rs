@@ -44,8 +44,9 @@ impl Emulator {
     /// Starts QEMU with `arguments`; its own words go to the file `log`.
     pub fn start(image: &Image, arguments: &[OsString], log: &Path, lifetime: Lifetime) -> io::Result<Self> {
         let log = File::create(log)?;
-        let fix = place_fix(image)?;
+        let fix = place(image, FIX, "qemu-fix", "so")?;
         let mut command = command_line(image, &fix, arguments, lifetime);
+        draw_unseen(&mut command, image)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         if lifetime == Lifetime::Tied {
             // An interrupt at the terminal is for us; we end the emulator ourselves. (A detached one becomes
@@ -120,20 +121,38 @@ fn open(pid: Pid) -> io::Result<(Pid, OwnedFd)> {
     Ok((pid, pidfd_open(pid, PidfdFlags::empty())?))
 }
 
-/// Puts the preloaded library beside the image and returns its path.
+/// Puts a file that the emulator needs beside the image and returns its path, which names its contents.
 ///
 /// Not into the folder of the run: systems forbid running code from there.
-fn place_fix(image: &Image) -> io::Result<PathBuf> {
-    let digest = Sha256::digest(FIX);
+fn place(image: &Image, bytes: &[u8], name: &str, suffix: &str) -> io::Result<PathBuf> {
+    let digest = Sha256::digest(bytes);
     let path = image
         .dir()
-        .join(format!("qemu-fix-{:02x}{:02x}{:02x}{:02x}.so", digest[0], digest[1], digest[2], digest[3]));
+        .join(format!("{name}-{:02x}{:02x}{:02x}{:02x}.{suffix}", digest[0], digest[1], digest[2], digest[3]));
     if !path.is_file() {
         let mut file = tempfile::NamedTempFile::new_in(image.dir())?;
-        file.write_all(FIX)?;
+        file.write_all(bytes)?;
         file.persist(&path)?;
     }
     Ok(path)
+}
+
+/// Lets a card with three dimensions draw by the image's own Mesa, on its processor and on no screen: nothing of the
+/// user's graphics is needed or touched.
+fn draw_unseen(command: &mut Command, image: &Image) -> io::Result<()> {
+    let libraries = image.emulator_tree().join("usr/lib/x86_64-linux-gnu");
+    // The form of these files is the EGL vendor library dispatch's: https://github.com/NVIDIA/libglvnd, EGL ICD files.
+    let vendor = serde_json::json!({
+        "file_format_version": "1.0.0",
+        "ICD": { "library_path": libraries.join("libEGL_mesa.so.0") },
+    });
+    command
+        .env("__EGL_VENDOR_LIBRARY_FILENAMES", place(image, vendor.to_string().as_bytes(), "egl-mesa", "json")?)
+        .env("LIBGL_DRIVERS_PATH", libraries.join("dri"))
+        .env("LIBGL_ALWAYS_SOFTWARE", "1")
+        .env("SDL_VIDEODRIVER", "offscreen")
+        .env("SDL_AUDIODRIVER", "dummy");
+    Ok(())
 }
 
 /// Runs the image's QEMU through the image's loader, so that neither depends on the user's system.

@@ -158,7 +158,8 @@ fn board(line: &mut Line, profile: &Profile, clock: Clock) {
     for option in ["-nodefaults", "-no-user-config", "-no-reboot"] {
         line.words.push(option.into());
     }
-    line.pair("-display", "none");
+    // Drawing in three dimensions needs a display to draw for, even one that nobody sees.
+    line.pair("-display", if profile.draws() { "sdl,gl=on" } else { "none" });
     line.pair("-vga", "none");
     line.pair("-monitor", "none");
     match profile.iommu {

@@ -21,6 +21,8 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("desk", include_str!("../profiles/desk.toml")),
     ("vga", include_str!("../profiles/vga.toml")),
     ("cores", include_str!("../profiles/cores.toml")),
+    ("gl", include_str!("../profiles/gl.toml")),
+    ("pairs", include_str!("../profiles/pairs.toml")),
 ];
 
 /// Why there is no such profile.
@@ -200,8 +202,21 @@ impl Profile {
         self.cards.iter().find(|card| card.id == id)
     }
 
+    /// Says whether a card draws in three dimensions.
+    pub fn draws(&self) -> bool {
+        self.drawing_cards() > 0
+    }
+
+    fn drawing_cards(&self) -> usize {
+        // QEMU names each of them by what it draws with.
+        self.cards.iter().filter(|card| card.device.ends_with("-gl-pci")).count()
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.drawing_cards() > 1 {
+            problems.push("the emulator can draw in three dimensions for one card only".to_owned());
+        }
         if self.cpus == 0 || self.memory_mib < 256 {
             problems.push("a host needs a processor and 256 MiB of memory".to_owned());
         }
@@ -249,10 +264,12 @@ mod tests {
             cards = [
                 { id = "a", device = "edu" },
                 { id = "a", device = "edu", port = { with-card = "b" } },
+                { id = "c", device = "virtio-gpu-gl-pci" },
+                { id = "d", device = "virtio-gpu-gl-pci" },
             ]
         "#;
         let message = Profile::parse("bad", text).unwrap_err().to_string();
-        for reason in ["256 MiB", "name of two devices", "shares the slot of `b`"] {
+        for reason in ["256 MiB", "name of two devices", "shares the slot of `b`", "one card only"] {
             assert!(message.contains(reason), "{message}");
         }
     }
