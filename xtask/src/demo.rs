@@ -2,9 +2,12 @@
 //!
 //! Sets up, builds the release binaries and plays a day at a desk of two in the lab: doctor, devices, plan, up, keys on
 //! both keyboards, pictures of all monitors, down. One folder keeps all of it, with a page that shows it. Not here:
-//! the story ([`desk`]) and the page ([`page`]). `main` calls this.
+//! the story in the lab ([`desk`]) and on a host of one's own ([`here`]), and the page ([`page`]). `main` calls this.
 
 mod desk;
+mod here;
+mod measured;
+mod offer;
 mod page;
 mod picture;
 mod story;
@@ -23,7 +26,8 @@ use story::Story;
 const ANNOUNCEMENT: &str = "\
 This boots the lab, a virtual host with an IOMMU, and lets two people and an ordinary machine share it: each person gets
 a graphics card, a USB controller with keyboard and pointer, and a disk of their own. The first time it installs and
-builds what that needs, named below.";
+builds what that needs, named below. A host with an IOMMU and a spare graphics card is asked whether it is to be shown
+there; nothing of it is taken without a yes.";
 
 /// How the demo is shown.
 #[derive(Args)]
@@ -54,7 +58,13 @@ fn show(workspace: &Workspace, out: &Path) -> Result<Findings> {
         out,
     };
     let mut story = Story::default();
-    let end = desk::play(&places, &mut story);
+    let end = match here::asked() {
+        Some(offer) => here::play(&offer, places.programs, out, &mut story),
+        None => desk::play(&places, &mut story),
+    };
+    if let Some(table) = measured::newest(&workspace.root.join("docs/results"))? {
+        story.begin("What a seat costs").table = Some(table);
+    }
     // What was seen until something went wrong is worth a page too.
     let page = out.join("index.html");
     fs::write(&page, page::html(&story)).with_context(|| format!("cannot write {}", page.display()))?;

@@ -8,13 +8,16 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the demo has to have found true, in this order.
-const SEEN: [&str; 8] = [
+const SEEN: [&str; 11] = [
     "anna draws",
     "ben draws",
     "keyboard arrives",
     "Anna's monitor shows",
     "Ben's first monitor shows",
     "Ben's second monitor shows",
+    "Ben's second monitor: ",
+    "has the address that the seat file gives it",
+    "carries her packets to the gateway and back",
     "the seat without hardware",
     "every device is at the driver",
 ];

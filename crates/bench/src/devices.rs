@@ -13,7 +13,7 @@ const ETHERNET: u16 = 0x0200;
 /// Where iperf3 listens (RFC 6335 registration); the next places have the ports behind it.
 const FIRST_PORT: u16 = 5201;
 /// A function of the shell that waits until one of the paths of its pattern is there, for 30 s at most.
-const AWAIT: &str = "await() { n=0; while ! ls -d $1 >/dev/null 2>&1 && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; }; ";
+const AWAIT: &str = "await() { n=0; while [ -z \"$(ls -d $1 2>/dev/null)\" ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; }; ";
 
 /// Whom network cards talk to: a machine on which a server of iperf3 listens for each seat, on ports from 5201 on. The
 /// cards get the addresses behind it.
@@ -112,7 +112,9 @@ impl Devices {
             let function = format!("/sys/bus/pci/devices/{address}");
             // A virtio card's DRM device is below the virtio device, others' below the function itself.
             let found = format!("{function}/drm/card* {function}/virtio*/drm/card*");
-            line += &format!("await '{found}'; CARD=/dev/dri/$(basename $(ls -d {found} 2>/dev/null | head -n1)); ");
+            line += &format!(
+                "await '{found}'; CARD=/dev/dri/$(basename $(ls -d {found} 2>/dev/null | head -n1)); "
+            );
         }
         if let Some(address) = self.disk {
             let found = format!("/sys/bus/pci/devices/{address}/nvme/nvme*/nvme*n1");
@@ -142,7 +144,8 @@ impl Devices {
         }
         if let (Some(_), Some(peer)) = (self.network, peer) {
             let found = "/sys/class/net/[!l]*";
-            line += &format!("await '{found}'; NIC=$(basename {found}); {}apart() {{ \"$@\"; }}; ", peer.setup());
+            line +=
+                &format!("await '{found}'; NIC=$(basename {found}); {}apart() {{ \"$@\"; }}; ", peer.setup());
         }
         line + ":"
     }

@@ -110,7 +110,12 @@ mod tests {
         let card: Vec<spec::PciAddress> =
             ["0000:04:00.0", "0000:04:00.1"].map(|text| text.parse().unwrap()).into();
         let devices = Devices { slots: vec![card], ..Devices::default() };
-        let boot = Boot { kernel: Path::new("/k"), initrd: Path::new("/i"), allod: Path::new("/bin/allod"), disk: Some(Path::new("/dev/vda")) };
+        let boot = Boot {
+            kernel: Path::new("/k"),
+            initrd: Path::new("/i"),
+            allod: Path::new("/bin/allod"),
+            disk: Some(Path::new("/dev/vda")),
+        };
         let words = |engine| {
             let words = command(engine, &seat, &devices, &boot);
             words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
@@ -121,7 +126,9 @@ mod tests {
             assert!(line.contains("2048M") && line.contains("console=ttyS0 quiet"), "{line}");
         }
         assert!(
-            allod.contains("--cpus 2 ") && allod.contains("--disk /dev/vda,ro ") && allod.ends_with("--device 0000:04:00.0 --device 0000:04:00.1"),
+            allod.contains("--cpus 2 ")
+                && allod.contains("--disk /dev/vda,ro ")
+                && allod.ends_with("--device 0000:04:00.0 --device 0000:04:00.1"),
             "{allod}"
         );
         assert!(

@@ -100,10 +100,9 @@ pub(crate) fn in_seats(
             measure.rounds
         ));
         for workload in measure.workloads {
-            for place in places
-                .iter_mut()
-                .filter(|place| place.devices.suit(workload, measure.peer.is_some()))
-             {
+            for place in
+                places.iter_mut().filter(|place| place.devices.suit(workload, measure.peer.is_some()))
+            {
                 place.guest.begin(&line(workload)).map_err(of_guest(&place.seat))?;
             }
             for (place, series) in places.iter_mut().zip(&mut all) {

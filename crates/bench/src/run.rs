@@ -78,7 +78,6 @@ pub enum BenchError {
         /// The seat.
         seat: String,
         /// What happened.
-        #[source]
         error: GuestError,
     },
     /// A claim could not be taken.

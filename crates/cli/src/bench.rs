@@ -62,7 +62,8 @@ fn workload(name: &str) -> Result<&'static Workload, String> {
 }
 
 fn peer(text: &str) -> Result<Peer, String> {
-    Peer::parse(text).ok_or_else(|| "a peer is its IPv4 address with the length of its prefix, as 10.77.0.1/24".to_owned())
+    Peer::parse(text)
+        .ok_or_else(|| "a peer is its IPv4 address with the length of its prefix, as 10.77.0.1/24".to_owned())
 }
 
 fn engine(name: &str) -> Result<Engine, String> {
@@ -148,7 +149,10 @@ fn conditions(options: &::bench::Options) -> Vec<(String, String)> {
     let mut conditions = vec![
         ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
         ("processor".to_owned(), field("model name")),
-        ("rounds".to_owned(), format!("{} of {} s each, in {} laps", options.rounds, options.seconds, options.laps)),
+        (
+            "rounds".to_owned(),
+            format!("{} of {} s each, in {} laps", options.rounds, options.seconds, options.laps),
+        ),
         ("huge pages".to_owned(), read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
     ];
     if field("flags").split(' ').any(|flag| flag == "hypervisor") {

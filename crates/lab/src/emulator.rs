@@ -126,9 +126,10 @@ fn open(pid: Pid) -> io::Result<(Pid, OwnedFd)> {
 /// Not into the folder of the run: systems forbid running code from there.
 fn place(image: &Image, bytes: &[u8], name: &str, suffix: &str) -> io::Result<PathBuf> {
     let digest = Sha256::digest(bytes);
-    let path = image
-        .dir()
-        .join(format!("{name}-{:02x}{:02x}{:02x}{:02x}.{suffix}", digest[0], digest[1], digest[2], digest[3]));
+    let path = image.dir().join(format!(
+        "{name}-{:02x}{:02x}{:02x}{:02x}.{suffix}",
+        digest[0], digest[1], digest[2], digest[3]
+    ));
     if !path.is_file() {
         let mut file = tempfile::NamedTempFile::new_in(image.dir())?;
         file.write_all(bytes)?;
@@ -147,7 +148,10 @@ fn draw_unseen(command: &mut Command, image: &Image) -> io::Result<()> {
         "ICD": { "library_path": libraries.join("libEGL_mesa.so.0") },
     });
     command
-        .env("__EGL_VENDOR_LIBRARY_FILENAMES", place(image, vendor.to_string().as_bytes(), "egl-mesa", "json")?)
+        .env(
+            "__EGL_VENDOR_LIBRARY_FILENAMES",
+            place(image, vendor.to_string().as_bytes(), "egl-mesa", "json")?,
+        )
         .env("LIBGL_DRIVERS_PATH", libraries.join("dri"))
         .env("LIBGL_ALWAYS_SOFTWARE", "1")
         .env("SDL_VIDEODRIVER", "offscreen")

@@ -138,7 +138,7 @@ fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Du
         if let Some(facts) = facts.first().filter(|_| !typed.is_empty()) {
             println!("scene: typed {}", facts.typed);
         }
-        told.tell(frame);
+        told.tell(frame, layouts.len());
         if keyboards.power_pressed() {
             println!("scene: the power button was pressed");
             break;
@@ -158,11 +158,12 @@ struct Told {
 }
 
 impl Told {
-    fn tell(&mut self, frame: u64) {
+    /// Says how far the pictures are; each frame is drawn on every head.
+    fn tell(&mut self, frame: u64, heads: usize) {
         let passed = self.at.elapsed();
         if passed >= TELL_EVERY {
             let rate = (frame - self.frame) as f64 / passed.as_secs_f64();
-            println!("scene: frame {frame}, {rate:.1} per second");
+            println!("scene: frame {frame} on each of {heads}, {rate:.1} per second");
             *self = Self { at: Instant::now(), frame };
         }
     }

@@ -13,6 +13,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// The address that Anna's part of the network card is given by docs/examples/desk/seats.toml.
+const ANNAS_ADDRESS: &str = "52:54:00:00:a0:01";
+/// Has the host use its network card; the parts of it have a link only while it has one.
+const NETWORK_UP: &str = "ip link set $(basename $(ls -d /sys/bus/pci/drivers/igb/0*/net/*)) up";
 /// The longest any command of the story may take; two machines start at once on one emulated processor.
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 /// How long a guest may take to show its scene, or what was typed.
@@ -95,6 +99,7 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
     let chapter = story.begin("Is the host ready, and what is in it?");
     run(&host, chapter, "allod doctor")?;
     run(&host, chapter, "allod devices")?;
+    run(&host, chapter, NETWORK_UP)?;
     let before = drivers(&host)?;
 
     let chapter = story.begin("Who gets what?");
@@ -107,6 +112,15 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
 
     look(&host, places, story.begin("Each draws on its own monitors"))?;
     count(&host, story.begin("Pictures move"))?;
+
+    let chapter = story.begin("Anna's part of the network card");
+    for (what, words) in [
+        ("has the address that the seat file gives it", format!("network: address {ANNAS_ADDRESS}")),
+        ("carries her packets to the gateway and back", "3 packets transmitted, 3 packets received".into()),
+    ] {
+        chapter.check(what, await_line(&host, "anna", &words));
+    }
+    run(&host, chapter, "ip link show")?;
 
     let chapter = story.begin("An ordinary machine runs beside them");
     let reached = await_line(&host, "carl", "waiting for the power button");
@@ -206,7 +220,7 @@ fn look(host: &Host, places: &Places, chapter: &mut Chapter) -> Result<()> {
     Ok(())
 }
 
-/// Counts the frames that each seat drew in a while.
+/// Counts the frames that each seat drew on each of its monitors in a while.
 fn count(host: &Host, chapter: &mut Chapter) -> Result<()> {
     let before = frames(host)?;
     let begin = Instant::now();
@@ -214,23 +228,67 @@ fn count(host: &Host, chapter: &mut Chapter) -> Result<()> {
     std::thread::sleep(COUNTING);
     let after = frames(host)?;
     let seconds = begin.elapsed().as_secs_f64();
-    for ((seat, ..), (before, after)) in TYPED.iter().zip(before.iter().zip(after)) {
-        let drawn = after.saturating_sub(*before);
-        let what = format!("{seat} drew {drawn} frames in {seconds:.0} s");
-        chapter.check(what, if drawn > 0 { Ok(()) } else { Err("the picture stands still".into()) });
+    for desk in &DESK {
+        let told = |frames: &[Told]| frames.iter().find(|told| told.seat == desk.seat).copied();
+        let (Some(before), Some(after)) = (told(&before), told(&after)) else { continue };
+        let drawn = after.frame.saturating_sub(before.frame);
+        let problem = if drawn == 0 {
+            Some("the picture stands still".to_owned())
+        } else if desk.head >= after.heads {
+            Some(format!("its seat draws on {} heads only", after.heads))
+        } else {
+            None
+        };
+        let what = format!(
+            "{}: {drawn} new pictures in {seconds:.0} s, {:.1} a second",
+            desk.title,
+            drawn as f64 / seconds
+        );
+        chapter.check(what, problem.map_or(Ok(()), Err));
     }
     Ok(())
 }
 
-/// Returns the number of the last frame that each seat told of.
-fn frames(host: &Host) -> Result<Vec<u64>> {
-    let last = |seat: &str| {
+/// What a seat told last of its pictures.
+#[derive(Clone, Copy)]
+struct Told {
+    seat: &'static str,
+    /// The number of the frame.
+    frame: u64,
+    /// On how many heads each is drawn.
+    heads: u32,
+}
+
+/// Returns what each seat that draws told last.
+fn frames(host: &Host) -> Result<Vec<Told>> {
+    let last = |seat: &'static str| {
         let script = format!(
-            "allod logs {seat} --console | grep --text --only-matching 'scene: frame [0-9]*' | tail -n 1"
+            "allod logs {seat} --console | grep --text --only-matching 'scene: frame [0-9]* on each of [0-9]*' | \
+             tail -n 1"
         );
         let output = host.run_within(&script, COMMAND_LIMIT)?;
-        let number = output.stdout.trim().rsplit(' ').next().and_then(|number| number.parse().ok());
-        number.with_context(|| format!("{seat} tells of no frame: {}{}", output.stdout, output.stderr))
+        told(seat, &output.stdout)
+            .with_context(|| format!("{seat} tells of no frame: {}{}", output.stdout, output.stderr))
     };
     TYPED.iter().map(|(seat, ..)| last(seat)).collect()
+}
+
+/// Reads `scene: frame 12 on each of 2`.
+fn told(seat: &'static str, line: &str) -> Option<Told> {
+    let (frame, heads) = line.trim().strip_prefix("scene: frame ")?.split_once(" on each of ")?;
+    Some(Told { seat, frame: frame.parse().ok()?, heads: heads.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn only_a_whole_line_tells_of_frames() {
+        let told = |line| told("anna", line).map(|told| (told.frame, told.heads));
+        assert_eq!(told("scene: frame 12 on each of 2\n"), Some((12, 2)));
+        for line in ["", "scene: frame 12", "scene: frame x on each of 2", "scene: frame 12 on each of"] {
+            assert_eq!(told(line), None, "{line}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The page of a demo: one HTML file with everything in it, pictures too. Pure.
 
-use super::story::{Chapter, Story};
+use super::story::{Chapter, Story, Table};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ h1 { font-size: 1.8rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #888
 figure { display: inline-block; margin: .5rem 1rem .5rem 0; } figure img { height: 16rem; border: 6px solid #333; border-radius: 6px; }
 pre { background: #8882; padding: .7rem; overflow-x: auto; max-height: 24rem; font-size: 13px; line-height: 1.35; }
 .yes::before { content: '✓ '; color: #2a2; } .no::before { content: '✗ '; color: #c22; font-weight: bold; }
+table { border-collapse: collapse; } th, td { border: 1px solid #8886; padding: .3rem .6rem; text-align: left; }
 li { list-style: none; } svg { max-width: 100%; height: auto; background: #fff; } small { opacity: .7; }
 ";
 
@@ -60,6 +61,9 @@ fn chapter(page: &mut String, chapter: &Chapter) {
         // Our own drawing, made of our own inventory's escaped words.
         writeln!(page, "{drawing}").ok();
     }
+    if let Some(figures) = &chapter.table {
+        table(page, figures);
+    }
     for command in &chapter.commands {
         let (line, said) = (escaped(&command.line), escaped(command.said.trim_end()));
         writeln!(page, "<pre><b>$ {line}</b>\n{said}</pre><small>{:.1} s</small>", command.seconds).ok();
@@ -82,6 +86,16 @@ fn escaped(text: &str) -> String {
     safe
 }
 
+fn table(page: &mut String, table: &Table) {
+    writeln!(page, "<p>{}</p>\n<table>", escaped(&table.note)).ok();
+    for (number, row) in table.rows.iter().enumerate() {
+        let kind = if number == 0 { "th" } else { "td" };
+        let cells: String = row.iter().map(|cell| format!("<{kind}>{}</{kind}>", escaped(cell))).collect();
+        writeln!(page, "<tr>{cells}</tr>").ok();
+    }
+    page.push_str("</table>\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +108,10 @@ mod tests {
         let said = "<script>alert(1)</script>\u{1b}[31m".to_owned();
         chapter.commands.push(Command { line: "allod logs".into(), said, seconds: 1.0 });
         chapter.checks.push(Check { what: "x".into(), problem: Some("<img src=y>".into()) });
+        let rows = vec![vec!["h".to_owned()], vec!["<img src=y>".to_owned()]];
+        chapter.table = Some(Table { note: "of <script>alert".into(), rows });
         let page = html(&story);
+        assert!(page.contains("<th>h</th>") && page.contains("<td>&lt;img src=y&gt;</td>"), "{page}");
         for forbidden in ["<script>alert", "<img src=y>", "a <b>", "\u{1b}"] {
             assert!(!page.contains(forbidden), "{forbidden}");
         }

@@ -22,6 +22,14 @@ pub(super) struct Monitor {
     pub(super) png: Vec<u8>,
 }
 
+/// Figures with their headings in the first row.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table {
+    /// Where they are from.
+    pub(super) note: String,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
 /// Something that has to be so.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
@@ -40,6 +48,7 @@ pub(super) struct Chapter {
     /// A drawing as SVG.
     pub(super) drawing: Option<String>,
     pub(super) checks: Vec<Check>,
+    pub(super) table: Option<Table>,
 }
 
 /// All of it.

@@ -1,0 +1,92 @@
+//! The main job on this very host, once its owner has said yes: every command a person would type, and the devices back
+//! at the end. What is seen is on the seats' own monitors; nobody takes pictures of those.
+
+use super::offer::{Offer, Start, offer};
+use super::story::{Chapter, Command, Story};
+use anyhow::{Context, Result, bail};
+use host::system::{RunningSystem, System};
+use std::fs;
+use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Asks whether the demo may run on this host; none when that cannot be, nobody is there to ask, or the answer is no.
+pub(super) fn asked() -> Option<Offer> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let boot = |name: &str| PathBuf::from(format!("/boot/{name}-{}", release.trim()));
+    let (kernel, initrd) = (boot("vmlinuz"), boot("initrd.img"));
+    if !kernel.is_file() || !initrd.is_file() {
+        return None;
+    }
+    let system = RunningSystem::open().ok()?;
+    let inventory = host::inventory::read(system.tree());
+    let offer = offer(&inventory, Start { kernel: &kernel, initrd: &initrd })?;
+    offer.accepted(&mut std::io::stdin().lock(), &mut std::io::stderr()).then_some(offer)
+}
+
+/// Plays it. Whatever happens after the seats are up, they are taken down again.
+///
+/// # Errors
+/// A command failed; the reason is what it said.
+pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story) -> Result<()> {
+    let allod = programs.join("allod");
+    let file = out.join("seats.toml");
+    fs::write(&file, &offer.file).with_context(|| format!("cannot write {}", file.display()))?;
+    let file = file.display().to_string();
+
+    let chapter = story.begin("Who gets what?");
+    run(&allod, chapter, &["doctor"])?;
+    run(&allod, chapter, &["plan", &file])?;
+    let before = drivers()?;
+
+    let chapter = story.begin("All seats up");
+    let up = run(&allod, chapter, &["up", &file]).and_then(|()| run(&allod, chapter, &["ps"]));
+    if up.is_ok() {
+        eprintln!("    Look at the monitors of {}. Press Enter to end.", offer.cards.join(" and "));
+        // Without an answer it ends at once, which is the safe side.
+        let _ = std::io::stdin().lock().read_line(&mut String::new());
+    }
+
+    let chapter = story.begin("All seats down, all devices back");
+    let down: Vec<&str> = ["down"].into_iter().chain(offer.seats.iter().copied()).collect();
+    let down = run(&allod, chapter, &down);
+    up.and(down)?;
+    let after = drivers()?;
+    let back = (before == after).then_some(()).ok_or_else(|| format!("before {before:?}, after {after:?}"));
+    chapter.check("every device is at the driver of the host that it had before", back);
+    Ok(())
+}
+
+fn run(allod: &Path, chapter: &mut Chapter, arguments: &[&str]) -> Result<()> {
+    let begin = Instant::now();
+    let line = format!("allod {}", arguments.join(" "));
+    eprintln!("      $ {line}");
+    let output = std::process::Command::new(allod).args(arguments).output();
+    let output = output.with_context(|| format!("cannot start {}", allod.display()))?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    chapter.commands.push(Command {
+        line: line.clone(),
+        said: said.clone(),
+        seconds: begin.elapsed().as_secs_f64(),
+    });
+    if !output.status.success() {
+        bail!("`{line}`: {}: {}", output.status, said.trim());
+    }
+    Ok(())
+}
+
+/// Returns each function of the host with its driver.
+fn drivers() -> Result<Vec<(String, Option<PathBuf>)>> {
+    let folder = Path::new("/sys/bus/pci/devices");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let driver = fs::read_link(entry.path().join("driver")).ok();
+        all.push((entry.file_name().to_string_lossy().into_owned(), driver));
+    }
+    all.sort();
+    Ok(all)
+}

@@ -1,0 +1,139 @@
+//! Whether the main job can be done on this very host: which of its graphics cards are spare, and the seat file that
+//! would take them. Pure, but for [`Offer::accepted`], which asks; nothing is taken here.
+
+use plan::plan;
+use spec::PciAddress;
+use spec::inventory::HostInventory;
+use spec::seat_file::SeatFile;
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+/// Seats that a demo shows.
+const SEAT_LIMIT: usize = 2;
+/// What the seats are called: no name that a user of the host would have given.
+const NAMES: [&str; SEAT_LIMIT] = ["demo-first", "demo-second"];
+/// The one answer that takes something.
+const YES: &str = "yes";
+
+/// What seats on this host would have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// The seats' names.
+    pub(super) seats: Vec<&'static str>,
+    /// The cards, a line each.
+    pub(super) cards: Vec<String>,
+    /// The seat file.
+    pub(super) file: String,
+}
+
+/// What the seats start: the host's own kernel and RAM disk, up to a shell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start<'a> {
+    pub(super) kernel: &'a Path,
+    pub(super) initrd: &'a Path,
+}
+
+/// Finds the graphics cards that the planner would give to seats; none where there is none, or no IOMMU.
+///
+/// A card that shows the host's console is never among them. Keyboards are not either: which of them the host can do
+/// without, it does not know.
+pub(super) fn offer(inventory: &HostInventory, start: Start<'_>) -> Option<Offer> {
+    let mut found: Vec<PciAddress> = Vec::new();
+    let displays = inventory.functions.iter().filter(|function| function.class.is_display());
+    for display in displays {
+        let mut with = found.clone();
+        with.push(display.address);
+        if found.len() < SEAT_LIMIT && is_possible(inventory, &text(&with, start)) {
+            found = with;
+        }
+    }
+    let file = text(&found, start);
+    let named = |address: &PciAddress| {
+        let function = inventory.functions.iter().find(|function| function.address == *address);
+        let names = function.map(|function| &function.names);
+        let name = names.and_then(|names| names.device.clone()).unwrap_or_else(|| "graphics card".into());
+        format!("{address} {name}")
+    };
+    let cards: Vec<String> = found.iter().map(named).collect();
+    (!cards.is_empty()).then(|| Offer { seats: NAMES[..cards.len()].to_vec(), cards, file })
+}
+
+fn is_possible(inventory: &HostInventory, text: &str) -> bool {
+    SeatFile::parse("demo.toml", text).is_ok_and(|file| plan(inventory, &file, &[], &[]).is_ok())
+}
+
+/// Writes the seat file of seats with a card each.
+fn text(cards: &[PciAddress], start: Start<'_>) -> String {
+    let seat = |(name, card): (&&str, &PciAddress)| {
+        format!(
+            "[[seat]]\nname = \"{name}\"\ncpus = {{ count = 1, shared = true }}\nmemory.size = \"1GiB\"\n\
+             kernel.image = {:?}\nkernel.initrd = {:?}\n\
+             kernel.cmdline = \"console=ttyS0 console=tty0 break=premount\"\ndevice = [{{ address = \"{card}\" }}]\n\n",
+            start.kernel, start.initrd
+        )
+    };
+    NAMES.iter().zip(cards).map(seat).collect()
+}
+
+impl Offer {
+    /// Asks whether the cards may be taken; anything but a written-out yes, and no answer, is a no.
+    pub(super) fn accepted(&self, answers: &mut dyn BufRead, questions: &mut dyn Write) -> bool {
+        let cards = self.cards.join(", ");
+        let asked = write!(
+            questions,
+            "This host could do it for real: {cards} would be taken from its drivers for as long as the demo runs. Each \
+             shows the start of this host's own kernel, up to a shell.\nWrite `{YES}` for that; anything else shows the lab: "
+        );
+        let mut answer = String::new();
+        asked.and_then(|()| questions.flush()).is_ok()
+            && answers.read_line(&mut answer).is_ok()
+            && answer.trim() == YES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(inventory: &str) -> Option<Offer> {
+        let inventory: HostInventory = serde_json::from_str(inventory).unwrap();
+        let start = Start { kernel: Path::new("/boot/vmlinuz"), initrd: Path::new("/boot/initrd.img") };
+        offer(&inventory, start)
+    }
+
+    #[test]
+    fn only_spare_cards_are_offered() {
+        let laptop = include_str!("../../../crates/plan/tests/inventories/laptop-one-gpu.json");
+        let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
+        let server = include_str!("../../../crates/plan/tests/inventories/server-four-gpus.json");
+        let rows = [(laptop, 0), (desktop, 1), (server, 2)];
+        for (inventory, expected) in rows {
+            let cards = offered(inventory).map_or(Vec::new(), |offer| offer.cards);
+            assert_eq!(cards.len(), expected, "{cards:?}");
+        }
+        let offer = offered(desktop).unwrap();
+        assert!(
+            offer.cards[0].starts_with("0000:04:00.0 "),
+            "the other one shows the console: {:?}",
+            offer.cards
+        );
+    }
+
+    #[test]
+    fn nothing_but_a_yes_takes_anything() {
+        let offer = Offer { seats: vec!["demo-first"], cards: vec!["a card".into()], file: String::new() };
+        let rows = [
+            ("yes\n", true),
+            ("y\n", false),
+            ("\n", false),
+            ("", false),
+            ("no\n", false),
+            ("yes please\n", false),
+        ];
+        for (answer, expected) in rows {
+            let mut asked = Vec::new();
+            assert_eq!(offer.accepted(&mut answer.as_bytes(), &mut asked), expected, "{answer:?}");
+            assert!(String::from_utf8(asked).unwrap().contains("a card"));
+        }
+    }
+}
