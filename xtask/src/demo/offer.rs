@@ -106,17 +106,30 @@ mod tests {
         let laptop = include_str!("../../../crates/plan/tests/inventories/laptop-one-gpu.json");
         let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
         let server = include_str!("../../../crates/plan/tests/inventories/server-four-gpus.json");
-        let rows = [(laptop, 0), (desktop, 1), (server, 2)];
+        let other = include_str!("../../../crates/plan/tests/inventories/nic-boot.json");
+        // The laptop's card and the last one's show the console, as does the desktop's third, the processor's own.
+        let rows: [(&str, &[&str]); 4] = [
+            (laptop, &[]),
+            (desktop, &["0000:01:00.0", "0000:04:00.0"]),
+            (server, &["0000:03:00.0", "0000:04:00.0"]),
+            (other, &[]),
+        ];
         for (inventory, expected) in rows {
             let cards = offered(inventory).map_or(Vec::new(), |offer| offer.cards);
-            assert_eq!(cards.len(), expected, "{cards:?}");
+            let addresses: Vec<&str> = cards.iter().filter_map(|card| card.split(' ').next()).collect();
+            assert_eq!(addresses, expected);
         }
-        let offer = offered(desktop).unwrap();
-        assert!(
-            offer.cards[0].starts_with("0000:04:00.0 "),
-            "the other one shows the console: {:?}",
-            offer.cards
-        );
+    }
+
+    #[test]
+    fn without_an_iommu_nothing_is_offered() {
+        let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
+        let mut inventory: serde_json::Value = serde_json::from_str(desktop).unwrap();
+        inventory["groups"] = serde_json::json!([]);
+        for function in inventory["functions"].as_array_mut().unwrap() {
+            function["group"] = serde_json::Value::Null;
+        }
+        assert_eq!(offered(&inventory.to_string()), None);
     }
 
     #[test]
