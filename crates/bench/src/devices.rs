@@ -164,7 +164,7 @@ mod tests {
         let rows = [
             (Devices::default(), true, vec!["cpu", "wake"]),
             (card, true, vec!["cpu", "fill", "gl", "wake"]),
-            (Devices { disk: Some(address), ..Devices::default() }, true, vec!["cpu", "disk", "wake"]),
+            (Devices { disk: Some(address), ..Devices::default() }, true, vec!["cpu", "disk", "irq", "wake"]),
             (network.clone(), true, vec!["cpu", "net", "wake"]),
             (network, false, vec!["cpu", "wake"]),
         ];

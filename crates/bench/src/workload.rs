@@ -93,6 +93,17 @@ pub const WORKLOADS: &[Workload] = &[
                  awk -F';' '{print \"bench-figure\", $8}'",
     },
     Workload {
+        name: "irq",
+        about: "interrupts: from a request of 4 KiB to the disk's interrupt, one at a time, median",
+        unit: "µs",
+        better: Better::Smaller,
+        needs: Need::Disk,
+        by_name: false,
+        script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=1 --ioengine=libaio --direct=1 \
+                 --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
+                 awk -F';' '{split($24, median, \"=\"); print \"bench-figure\", median[2]}'",
+    },
+    Workload {
         name: "net",
         about: "network: one stream of TCP from the seat's own network card to the peer",
         unit: "Mbit/s",

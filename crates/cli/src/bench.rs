@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// Laps that the rounds are spread over: native and every engine in each, the engines in turned order
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     laps: u32,
-    /// Only this workload; may be given several times (cpu, fill, gl, disk, net, wake; gl only by name)
+    /// Only this workload; may be given several times (cpu, fill, gl, disk, irq, net, wake; gl only by name)
     #[arg(long = "workload", value_name = "NAME", value_parser = workload)]
     workloads: Vec<&'static Workload>,
     /// Who runs the machines; may be given several times, and then all are measured in this run
