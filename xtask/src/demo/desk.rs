@@ -115,8 +115,14 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
 
     let chapter = story.begin("Anna's part of the network card");
     for (what, words) in [
-        ("has the address that the seat file gives it", format!("network: address {ANNAS_ADDRESS}")),
-        ("carries her packets to the gateway and back", "3 packets transmitted, 3 packets received".into()),
+        (
+            "Anna's part of the network card has the address that the seat file gives it",
+            format!("network: address {ANNAS_ADDRESS}"),
+        ),
+        (
+            "Anna's part carries her packets to the gateway and back",
+            "3 packets transmitted, 3 packets received".into(),
+        ),
     ] {
         chapter.check(what, await_line(&host, "anna", &words));
     }
