@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const ZONE: &str = "XYZ-5:30";
 const AHEAD_S: i64 = 19_800;
 
-/// Runs a machine with these flags whose guest runs `script` in its modules' folder, and gives what it said.
+/// Runs a machine with these flags whose guest runs `script`, and gives what it said.
 fn machine(host: &Host, flags: &str, script: &str) -> Result<String, Failure> {
     host.run(&format!("cat > /tmp/hyperv-script <<'END'\n{script}\nEND"))?;
     let output = host.run_within(
@@ -39,7 +39,7 @@ fn machine(host: &Host, flags: &str, script: &str) -> Result<String, Failure> {
              (cd /tmp && mkdir -p root && mv hyperv-script root/script && cd root && echo script | \
               busybox cpio -o -H newc 2> /dev/null) >> /tmp/hyperv-initrd; \
              TZ={ZONE} allod run {flags} --kernel /boot/vmlinux --initrd /tmp/hyperv-initrd \
-             --cmdline 'console=ttyS0 panic=-1 guest_run=\"sh /script\"' < /dev/null"
+             --cmdline 'console=ttyS0 panic=-1' < /dev/null"
         ),
         LIMIT,
     )?;
@@ -65,7 +65,7 @@ fn a_guest_finds_hyper_v_and_takes_its_time_from_it(host: &Host) -> Result<(), F
         .map(|(name, number)| {
             format!(
                 "echo {name}=$(dd if=/dev/cpu/0/msr bs=8 count=1 iflag=skip_bytes skip={number} 2> /dev/null | \
-                 hexdump -e '1/8 \"%016x\"')\n"
+                 hexdump -v -e '8/1 \"%02x\"')\n"
             )
         })
         .collect();
@@ -83,10 +83,13 @@ fn a_guest_finds_hyper_v_and_takes_its_time_from_it(host: &Host) -> Result<(), F
     ] {
         assert!(said.contains(found), "no `{found}` in {said}");
     }
+    // As bytes lie in memory, the lowest first.
     let register = |name: &str| -> Vec<u64> {
         let lines = said.lines().filter_map(|line| line.trim().strip_prefix(name)?.strip_prefix('='));
         lines
-            .map(|digits| u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{name}={digits}")))
+            .map(|digits| {
+                u64::from_str_radix(digits, 16).unwrap_or_else(|_| panic!("{name}={digits}")).swap_bytes()
+            })
             .collect()
     };
     // Linux says who it is before it may call; the pages it chose are switched on by their lowest bit.
