@@ -57,3 +57,37 @@ fn content(hardware: &Hardware) -> Vec<u8> {
 fn repair(bytes: &mut [u8], config: &ConfigSpace) {
     pci::rom::repair(bytes, config.u16(register::VENDOR_ID), config.u16(register::DEVICE_ID));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use linux::vfio::Errno;
+    use linux::vfio::fake::{FakeDevice, FakeRom, Script};
+
+    use super::super::testing;
+    use crate::events::Event;
+
+    #[test]
+    fn a_rom_that_lies_of_its_size_or_does_not_answer_reads_as_ones_and_stops_nobody() {
+        let whole = FakeRom::honest(vec![0x5a; 0x1800]);
+        for (rom, answers) in [
+            (FakeRom { content: whole.content[..0x1234].to_vec(), ..whole.clone() }, 0x1234),
+            (FakeRom { region_size: 0x1000, ..whole.clone() }, 0x1000),
+            (FakeRom { region_size: u64::MAX, ..whole.clone() }, 0x1800),
+            (FakeRom { region_size: 0, ..whole.clone() }, 0),
+            (FakeRom { fails: Some(Errno::IO), ..whole }, 0),
+        ] {
+            let device = Arc::new(FakeDevice::new(Script { rom: rom.clone(), ..Script::new(1, 2) }).unwrap());
+            let (hardware, events) = testing::hardware(&device);
+            let mut seen = vec![0; 0x2000];
+            hardware.rom.read(&hardware, 0, &mut seen);
+            let read = seen.iter().take_while(|byte| **byte == 0x5a).count();
+            assert_eq!((read, seen[read..].iter().all(|byte| *byte == 0xff)), (answers, true), "{rom:?}");
+            let told = matches!(events.take(), Some(Event::Note(text)) if text.contains("cannot be read"));
+            assert_eq!(told, answers == 0, "{rom:?}");
+            hardware.rom.read(&hardware, u64::MAX, &mut seen[..4]);
+            assert_eq!(seen[..4], [0xff; 4], "{rom:?}");
+        }
+    }
+}
