@@ -13,8 +13,7 @@ pub(crate) fn intel(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// On the emulator's AMD-Vi a card that a host driver has used does no DMA for a guest, whoever runs the guest (QEMU's own
-/// fails there as well); `edu` has no driver. What it blocks, that emulator does not log.
+/// What the emulator's AMD-Vi blocks, it does not log.
 pub(crate) fn amd(host: &Host) -> Result<(), Failure> {
     move_bytes(host).map(drop)
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
+mod attention;
 mod desk;
 mod dma;
 mod groups;
@@ -21,17 +22,22 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 14] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
+    shared("an_error_on_the_bus_ends_the_machine_and_says_so", "cards", attention::bus_error),
+    // Last of these, for its card is gone.
+    shared("a_card_that_the_host_wants_back_ends_its_machine_alone", "cards", attention::asked_back),
     shared("each_picture_is_what_the_guest_drew_on_that_card", "screens", desk::pictures),
     shared("keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "screens", desk::input),
     shared("sound_of_the_guest_is_heard_outside", "screens", desk::sound),
     shared("functions_of_one_card_share_a_slot_and_both_work", "groups", groups::one_card),
     shared("a_group_is_refused_unless_all_of_it_is_ours_and_works_by_pin", "groups", groups::behind_a_bridge),
+    shared("igb_carries_data_both_ways", "groups", transfers::igb),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
+    shared("on_amd_a_disk_a_network_card_and_a_keyboard_work", "amd", transfers::amd),
 ];
 
 const PROGRAMS: &[&str] = &["allod", "allod-vmm"];
@@ -47,6 +53,7 @@ const fn shared(
 const NVME: &str = "1b36:0010";
 const E1000: &str = "8086:100e";
 const E1000E: &str = "8086:10d3";
+const IGB: &str = "8086:10c9";
 const XHCI: &str = "1b36:000d";
 const EDU: &str = "1234:11e8";
 const HDA: &str = "8086:293e";

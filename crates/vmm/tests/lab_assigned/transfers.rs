@@ -6,8 +6,10 @@ use std::thread::JoinHandle;
 
 use lab::{Failure, Host};
 
-use crate::guests::{TOOLS, TOOLS_DISK, does, find, guest, take};
-use crate::{E1000E, NVME};
+use crate::guests::{
+    TOOLS, TOOLS_DISK, debian, does, find, guest, prepare, start, take, wait_for, wait_for_end,
+};
+use crate::{E1000E, IGB, NVME, XHCI};
 
 const AT_MIB: u64 = 5;
 
@@ -40,10 +42,7 @@ pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
     assert_eq!(report["cause"], "power-off", "{output:?}");
     // The error number of the whole job.
     assert_eq!(said(text, "VERIFIED "), "0", "{output:?}");
-    let mut drive = std::fs::File::open(host.hardware().drive("disk0")).unwrap();
-    drive.seek(SeekFrom::Start(AT_MIB << 20)).unwrap();
-    let mut bytes = vec![0; 8 << 20];
-    drive.read_exact(&mut bytes).unwrap();
+    let bytes = read_drive(host, "disk0", 8 << 20);
     assert_eq!(sha256(&bytes), said(text, "SUM "), "what the guest wrote lies in the drive's file");
     let inside = number(said(text, "READS "));
     println!(
@@ -53,6 +52,15 @@ pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
         report["exits"]
     );
     Ok(())
+}
+
+/// Bytes in the file behind a drive, from [`AT_MIB`].
+fn read_drive(host: &Host, id: &str, len: usize) -> Vec<u8> {
+    let mut drive = std::fs::File::open(host.hardware().drive(id)).unwrap();
+    drive.seek(SeekFrom::Start(AT_MIB << 20)).unwrap();
+    let mut bytes = vec![0; len];
+    drive.read_exact(&mut bytes).unwrap();
+    bytes
 }
 
 /// The word behind `mark`.
@@ -123,6 +131,49 @@ impl Exchange {
         let taken = self.taken.join().unwrap().unwrap();
         assert_eq!(said(console, "UP "), sha256(&taken), "from the guest: {console}");
     }
+}
+
+/// The whole of a card that could be split.
+pub(crate) fn igb(host: &Host) -> Result<(), Failure> {
+    let nic = find(host, IGB)?;
+    take(host, &[&nic])?;
+    let exchange = Exchange::listen();
+    let (output, _) = guest(host, &[&nic], "", &exchange.script("igb"))?;
+    exchange.compare(&output.stdout);
+    assert!(output.stdout.contains("PCI-MSIX"), "{output:?}");
+    Ok(())
+}
+
+/// A disk, a network card and a keyboard, each moving data by the IOMMU of the other kind.
+pub(crate) fn amd(host: &Host) -> Result<(), Failure> {
+    let (nvme, nic, xhci) = (find(host, NVME)?, find(host, E1000E)?, find(host, XHCI)?);
+    take(host, &[&nvme, &nic, &xhci])?;
+    let exchange = Exchange::listen();
+    let script = format!(
+        "modprobe -a nvme xhci_pci usbhid hid_generic evdev; while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
+         dd if=/dev/urandom of=/tmp/d bs=1M count=8 2>/dev/null; \
+         dd if=/tmp/d of=/dev/nvme0n1 bs=1M seek={AT_MIB} oflag=direct 2>/dev/null; \
+         dd if=/dev/nvme0n1 bs=1M skip={AT_MIB} count=8 iflag=direct 2>/dev/null | cmp - /tmp/d && echo SAME; \
+         echo SUM $(sha256sum < /tmp/d); {}; \
+         key() {{ grep -A5 Keyboard /proc/bus/input/devices | grep -o 'event[0-9]*' | head -1; }}; \
+         while [ -z \"$(key)\" ]; do sleep 0.2; done; cat /dev/input/$(key) > /tmp/keys & \
+         while ! [ -e /tmp/keys ]; do sleep 0.1; done; sleep 0.5; echo READY; \
+         while ! [ -s /tmp/keys ]; do sleep 0.2; done; sleep 0.5; \
+         echo KEY $(hexdump -v -e '24/1 \"%02x\" \"\\n\"' /tmp/keys | cut -c33-); kill %1",
+        exchange.script("e1000e")
+    );
+    prepare(host, &script)?;
+    start(host, &debian(&[&nvme, &nic, &xhci], "", ""))?;
+    wait_for(host, "READY")?;
+    host.key("keyboard0", "a")?;
+    let (console, report) = wait_for_end(host)?;
+    assert_eq!(report["cause"], "power-off", "{console}");
+    // Type 1 (key), code 30 (a), value 1 (pressed), as linux/input-event-codes.h has them.
+    assert!(console.contains("SAME") && console.contains("01001e0001000000"), "{console}");
+    let bytes = read_drive(host, "disk0", 8 << 20);
+    assert_eq!(sha256(&bytes), said(&console, "SUM "), "what the guest wrote lies in the drive's file");
+    exchange.compare(&console);
+    Ok(())
 }
 
 pub(crate) fn e1000e(host: &Host) -> Result<(), Failure> {
