@@ -154,6 +154,9 @@ impl Function for AssignedFunction {
             // every map, and a vCPU that still reached them could not go on.
             self.places.hide();
         }
+        if self.config.command() & (command::IO | command::MEMORY) != 0 {
+            self.interrupts.wake();
+        }
         self.forward(offset, data);
         if power.is_some() {
             self.awake = self.reached_power_state();
@@ -191,7 +194,6 @@ impl Function for AssignedFunction {
         let mut changes: Vec<_> =
             self.msix.as_mut().and_then(|(_, msix)| msix.reset()).map(Change::Msix).into_iter().collect();
         changes.append(&mut self.follow());
-        self.interrupts.restart();
         changes
     }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use linux::EventFd;
 use linux::event::fd_of;
+use linux::kvm::KvmError;
 use linux::vfio::{Cause, Device, DeviceError, IrqAction, IrqIndex, MessageVectors};
 use pci::{Change, MsiChange, MsixChange};
 
@@ -27,6 +28,18 @@ pub(crate) struct PinWire {
     pub(crate) _listener: Box<dyn Send>,
 }
 
+/// Makes a pin's wire.
+pub(crate) type Wiring = Box<dyn Fn() -> Result<PinWire, WireError> + Send>;
+
+/// A pin has no way to the guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("make an event fd")]
+    Event(#[source] std::io::Error),
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+}
+
 /// The interrupts of one function in one life of the machine.
 pub(crate) struct Interrupts {
     hardware: Arc<Hardware>,
@@ -36,7 +49,11 @@ pub(crate) struct Interrupts {
 
 #[derive(Default)]
 struct State {
-    pin: Option<PinWire>,
+    wiring: Option<Wiring>,
+    // Made when first needed: most drivers ask for messages, and a wire costs time at the start and the end of a machine.
+    wire: Option<PinWire>,
+    // Whether the guest has let the function decode: no driver makes one that does not use its pin.
+    awake: bool,
     enabled: Enabled,
 }
 
@@ -56,36 +73,36 @@ enum ArmError {
     Device(#[from] DeviceError),
     #[error("make an event fd")]
     Event(#[source] std::io::Error),
+    #[error(transparent)]
+    Wire(#[from] WireError),
 }
 
 impl Interrupts {
-    /// Nothing is enabled until [`start`](Self::start). A function without a pin has no wire.
+    /// Nothing is enabled until [`wake`](Self::wake). A function without a pin has no wire.
     pub(crate) fn new(hardware: Arc<Hardware>, triggers: Triggers) -> Self {
         Self { hardware, triggers, state: Mutex::default() }
     }
 
-    /// Connects the pin.
-    pub(crate) fn connect_pin(&self, wire: PinWire) {
-        self.lock().pin = Some(wire);
+    /// Says how the pin is wired, if it is needed.
+    pub(crate) fn connect_pin(&self, wiring: Wiring) {
+        self.lock().wiring = Some(wiring);
     }
 
-    /// Enables the pin, as it is after power-on, before the guest runs.
-    pub(crate) fn start(&self) {
+    /// The guest lets the function decode: from now on its pin works, where no messages are enabled. To be called before
+    /// the function hears of it.
+    pub(crate) fn wake(&self) {
         let mut state = self.lock();
-        let outcome = state.connect_pin(self.device());
+        if std::mem::replace(&mut state.awake, true) || !matches!(state.enabled, Enabled::Nothing) {
+            return;
+        }
+        let outcome = state.connect_pin(self.device()).map(drop);
         self.tell("its interrupt pin does not work", outcome);
     }
 
-    /// Enables the pin again after a reset that the guest asked for.
-    pub(crate) fn restart(&self) {
-        let mut state = self.lock();
-        let outcome = state.enable_pin(self.device());
-        self.tell("its interrupt pin does not work", outcome);
-    }
-
-    /// Disables whatever is enabled.
+    /// Disables whatever is enabled, until the next [`wake`](Self::wake).
     pub(crate) fn stop(&self) {
         let mut state = self.lock();
+        state.awake = false;
         let outcome = state.disable(self.device());
         self.tell("its interrupts cannot be switched off", outcome);
     }
@@ -140,7 +157,8 @@ impl Interrupts {
     }
 
     fn back_to_pin(&self, state: &mut State) {
-        let outcome = state.disable(self.device()).and_then(|()| state.enable_pin(self.device()));
+        let outcome = state.disable(self.device()).map_err(ArmError::from);
+        let outcome = outcome.and_then(|()| state.enable_pin(self.device()));
         self.tell("its interrupt pin does not work", outcome);
     }
 
@@ -196,23 +214,28 @@ impl Interrupts {
 }
 
 impl State {
-    /// Enables the pin under a guest that runs.
-    fn enable_pin(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
-        if self.pin.is_none() {
+    /// Enables the pin under a function that may be using it.
+    fn enable_pin(&mut self, device: &dyn Device) -> Result<(), ArmError> {
+        if !self.awake || !self.connect_pin(device)? {
             return Ok(());
         }
-        self.connect_pin(device)?;
-        // An interrupt between its two calls may have been served by now, and its unmasking lost.
-        device.set_irqs(IrqIndex::Intx, IrqAction::Unmask)
+        // An interrupt between the two calls of that may have been served by now, and its unmasking lost.
+        Ok(device.set_irqs(IrqIndex::Intx, IrqAction::Unmask)?)
     }
 
-    /// Enables the pin as long as nobody can serve it: the guest does not run.
-    fn connect_pin(&mut self, device: &dyn Device) -> Result<(), DeviceError> {
-        let Some(wire) = &self.pin else { return Ok(()) };
+    /// Enables the pin, if there is one; enough for a function that has nothing to tell yet.
+    fn connect_pin(&mut self, device: &dyn Device) -> Result<bool, ArmError> {
+        let Some(wiring) = &self.wiring else { return Ok(false) };
+        let wire = match self.wire.take() {
+            Some(wire) => wire,
+            None => wiring()?,
+        };
+        let wire = self.wire.insert(wire);
         let set = |action: IrqAction<'_>| device.set_irqs(IrqIndex::Intx, action);
         set(IrqAction::Signal { start: 0, fds: &[Some(fd_of(&wire.trigger))] })?;
         self.enabled = Enabled::Pin;
-        set(IrqAction::UnmaskOn(Some(fd_of(&wire.resample))))
+        set(IrqAction::UnmaskOn(Some(fd_of(&wire.resample))))?;
+        Ok(true)
     }
 
     fn disable(&mut self, device: &dyn Device) -> Result<(), DeviceError> {

@@ -157,9 +157,6 @@ pub enum AssignError {
     /// A place on the PCI bus is taken.
     #[error(transparent)]
     Slot(#[from] Occupied),
-    /// A pin got no event fd.
-    #[error("make an event fd for an interrupt pin")]
-    Pin(#[source] std::io::Error),
     /// The hardware does not take a write.
     #[error("switch the assigned function {address} off before the guest starts")]
     Quiet {

@@ -11,7 +11,7 @@ use linux::vfio::add_to_kvm;
 use pci::{Bar, Change, FunctionId, Link, Place, RootPort, RootPortOptions};
 
 use super::function::AssignedFunction;
-use super::interrupts::{Interrupts, PinWire};
+use super::interrupts::{Interrupts, PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
 use super::reset::{Rung, SlotOwner};
 use super::{AssignError, Assigned, Function};
@@ -120,9 +120,9 @@ impl Assigned {
         into.messages.plug(id, triggers);
         into.pci.follow_bars(id, Box::new(Placement(places)));
         if let Some(gsi) = into.pci.intx_gsi(id) {
-            interrupts.connect_pin(wire(into.vm, gsi)?);
+            let vm = into.vm.clone();
+            interrupts.connect_pin(Box::new(move || wire(&vm, gsi)));
         }
-        interrupts.start();
         Ok((id, interrupts))
     }
 
@@ -178,8 +178,8 @@ fn atomics(slot: &[Function]) -> u8 {
     u8::from(widths.bits32) | u8::from(widths.bits64) << 1 | u8::from(widths.bits128) << 2
 }
 
-fn wire(vm: &Vm, gsi: u32) -> Result<PinWire, AssignError> {
-    let event = || new_event().map(Arc::new).map_err(AssignError::Pin);
+fn wire(vm: &Vm, gsi: u32) -> Result<PinWire, WireError> {
+    let event = || new_event().map(Arc::new).map_err(WireError::Event);
     let (trigger, resample) = (event()?, event()?);
     let irqfd = vm.irqfd(gsi, Arc::clone(&trigger), Some(Arc::clone(&resample)))?;
     Ok(PinWire { trigger, resample, _listener: Box::new(irqfd) })

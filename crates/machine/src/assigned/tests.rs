@@ -1,6 +1,7 @@
 //! Assigned functions on a fake device: what the guest sees of hostile hardware, what the hardware sees of a hostile guest.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use linux::memory::MappingRange;
@@ -16,7 +17,7 @@ use spec::PciAddress;
 use super::function::AssignedFunction;
 use super::hardware::Hardware;
 use super::health::Health;
-use super::interrupts::Interrupts;
+use super::interrupts::{Interrupts, PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
 use super::reset::SlotOwner;
 use super::testing;
@@ -327,6 +328,35 @@ fn vectors_are_armed_as_the_guest_lets_them_speak_and_the_pin_comes_back() {
     assert_eq!(pending, [0x02, 0, 0, 0, 0, 0, 0, 0]);
     bench.write(MSIX_AT + 2, &[0x07, 0]);
     assert_eq!(bench.device.enabled(), None, "this bench has no wire for the pin");
+    assert_eq!(bench.events.take(), None);
+}
+
+#[test]
+fn the_pin_is_wired_when_the_guest_first_lets_the_function_decode_and_once() {
+    let irqs = FakeIrqs { intx: true, msi: 4, ..FakeIrqs::default() };
+    let mut bench = Bench::new(card().with_irqs(irqs));
+    let wires = Arc::new(AtomicU32::new(0));
+    let made = Arc::clone(&wires);
+    bench.interrupts.connect_pin(Box::new(move || {
+        made.fetch_add(1, Ordering::Relaxed);
+        let event = || linux::event::new_event().map(Arc::new).map_err(WireError::Event);
+        Ok(PinWire { trigger: event()?, resample: event()?, _listener: Box::new(()) })
+    }));
+    let messages = |bench: &mut Bench, on: bool| bench.write(0x4a, &[u8::from(on), 0]);
+    assert_eq!((bench.device.enabled(), wires.load(Ordering::Relaxed)), (None, 0));
+    messages(&mut bench, true);
+    messages(&mut bench, false);
+    assert_eq!(bench.device.enabled(), None, "nobody can use it yet");
+    enable(&mut bench);
+    assert_eq!(bench.device.enabled(), Some(IrqIndex::Intx));
+    messages(&mut bench, true);
+    assert_eq!(bench.device.enabled(), Some(IrqIndex::Msi));
+    messages(&mut bench, false);
+    assert_eq!(bench.device.enabled(), Some(IrqIndex::Intx));
+    bench.function.lock().unwrap().reset();
+    assert_eq!(bench.device.enabled(), None);
+    enable(&mut bench);
+    assert_eq!((bench.device.enabled(), wires.load(Ordering::Relaxed)), (Some(IrqIndex::Intx), 1));
     assert_eq!(bench.events.take(), None);
 }
 
