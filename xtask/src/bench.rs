@@ -4,6 +4,7 @@
 
 mod assigned;
 mod boot;
+mod driver;
 mod figures;
 mod programs;
 mod session;
@@ -24,15 +25,15 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum Benchmark {
     /// Start a machine without devices: time, exits, memory and system calls, beside QEMU's in the same run.
-    Boot(boot::Options),
+    Boot(driver::Options),
     /// Start a machine with a function of the host assigned: time, resets, exits, system calls, beside QEMU's.
-    Assigned(assigned::Options),
+    Assigned(driver::Options),
 }
 
 /// Runs a benchmark as phases of `report`.
 pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) -> Result<()> {
     match &options.benchmark {
-        Benchmark::Boot(options) => boot::run(options, workspace, report),
-        Benchmark::Assigned(options) => assigned::run(options, workspace, report),
+        Benchmark::Boot(options) => boot::PLAN.run(options, workspace, report),
+        Benchmark::Assigned(options) => assigned::PLAN.run(options, workspace, report),
     }
 }

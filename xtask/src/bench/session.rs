@@ -2,7 +2,7 @@
 //!
 //! The emulator, counting instructions, loses a nested guest's timer in about one of eight Linux boots; the guest and
 //! sometimes the whole host then stand still. Such a repetition is done again, and counted. Not here: which
-//! measurements; that is [`super::boot`].
+//! measurements; that is the plan of each benchmark.
 
 use super::figures::{Sample, Vmm};
 use anyhow::{Context, Result, bail};

@@ -61,7 +61,13 @@ pub(crate) fn verdicts(rows: &[Row], figures: &Figures) -> (usize, Vec<String>) 
         match (figures.spread(Vmm::Allod, row.figure), row.goal(qemu)) {
             (Some(ours), Some(goal)) if ours.median <= goal => passed += 1,
             (Some(ours), Some(goal)) => {
-                missed.push(format!("{}: {:.1}, the goal is {goal:.1}", row.title.trim(), ours.median));
+                let goal = goal_text(goal, row.decimals);
+                missed.push(format!(
+                    "{}: {:.*}, the goal is {goal}",
+                    row.title.trim(),
+                    row.decimals.max(1),
+                    ours.median
+                ));
             }
             _ => missed.push(format!("{}: not measured", row.title.trim())),
         }
@@ -87,7 +93,7 @@ pub(crate) fn text(rows: &[Row], figures: &Figures) -> String {
             &mut text,
             [
                 row.title.to_owned(),
-                goal.map_or(String::new(), |goal| format!("{goal:.0}")),
+                goal.map_or(String::new(), |goal| goal_text(goal, row.decimals)),
                 shown(ours, row.decimals),
                 shown(qemu, row.decimals),
                 verdict.to_owned(),
@@ -115,6 +121,11 @@ pub(crate) fn json(rows: &[Row], figures: &Figures) -> Vec<Value> {
 fn line(text: &mut String, [figure, goal, ours, qemu, verdict, peers]: [String; 6]) {
     let line = format!("{figure:<44} {goal:>5}  {ours:<24} {verdict:<6}  {qemu:<26} {peers}");
     writeln!(text, "{}", line.trim_end()).ok();
+}
+
+/// A goal with the decimals of its figure, where it has any.
+fn goal_text(goal: f64, decimals: usize) -> String {
+    if goal < 10.0 && goal.fract() != 0.0 { format!("{goal:.decimals$}") } else { format!("{goal:.0}") }
 }
 
 fn shown(spread: Option<Spread>, decimals: usize) -> String {
