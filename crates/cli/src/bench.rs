@@ -1,6 +1,6 @@
 //! `allod bench`: native against seats, on the same devices in one run.
 
-use crate::{plan as plan_verb, print};
+use crate::{host_source, plan as plan_verb, print};
 use ::bench::{Engine, Peer, WORKLOADS, Workload};
 use anyhow::{Context, bail};
 use host::system::{RunningSystem, System};
@@ -98,7 +98,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let system = RunningSystem::open()?;
     let state = Places::of_environment().state;
-    let inventory = host::inventory::read(system.tree());
+    let inventory = host_source::this_host(system.tree(), &state);
     let (claims, trials) = (host::ledger::claims(&state)?, host::trial::records(&state)?);
     let plan = match ::plan::plan(&inventory, &file, &claims, &trials) {
         Ok(plan) => plan,

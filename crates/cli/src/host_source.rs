@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use linux::sysfs::DirectoryTree;
+use host::vault::Vault;
+use linux::sysfs::{DirectoryTree, Tree};
+use seat::places::Places;
 use spec::inventory::{HostInventory, INVENTORY_SCHEMA_VERSION};
 
 /// The largest saved inventory that is read; a host with a thousand functions takes about 4 MB.
@@ -24,13 +26,25 @@ impl HostSource {
         self.inventory.is_none()
     }
 
-    /// Reads the inventory.
+    /// Reads the inventory, with what is kept in the usual state directory.
     pub(crate) fn read(&self) -> anyhow::Result<HostInventory> {
+        self.read_with(&Places::of_environment().state)
+    }
+
+    /// Reads the inventory, with what is kept in the state directory `state`.
+    pub(crate) fn read_with(&self, state: &Path) -> anyhow::Result<HostInventory> {
         match &self.inventory {
             Some(path) => saved(path),
-            None => Ok(host::inventory::read(&DirectoryTree::system()?)),
+            None => Ok(this_host(&DirectoryTree::system()?, state)),
         }
     }
+}
+
+/// The inventory of the host of `tree`, with the ROMs that are kept in `state`.
+pub(crate) fn this_host(tree: &dyn Tree, state: &Path) -> HostInventory {
+    let mut inventory = host::inventory::read(tree);
+    Vault::of(state).describe(&mut inventory);
+    inventory
 }
 
 fn saved(path: &Path) -> anyhow::Result<HostInventory> {

@@ -56,7 +56,7 @@ fn answer(arguments: &Arguments) -> anyhow::Result<bool> {
         return Ok(true);
     };
     let file = seats(path)?;
-    let inventory = arguments.source.read()?;
+    let inventory = arguments.source.read_with(&arguments.state.directory())?;
     // What stands here says nothing about another host.
     let (claims, trials) = match arguments.source.is_this_host() {
         true => (claim::standing(&arguments.state)?, trial::records(&arguments.state.directory())?),

@@ -1,5 +1,7 @@
 //! `allod rom`: what a card's option ROM is, and whether firmware in a guest can run it.
 
+mod dump;
+
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,15 +9,21 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use host::rom;
+use host::vault::Vault;
 use linux::sysfs::DirectoryTree;
+use seat::places::Places;
+use spec::inventory::DeviceIdentity;
 use spec::{PciAddress, RomImage, RomReport};
 
 use crate::print;
 
 /// Look at the option ROM of a card, or at a file of one: by it, a graphics card shows a picture before any driver runs.
 ///
-/// Exit status: 0 read, and for `check` nothing is wrong; 1 `check` found something wrong, or it cannot be read;
-/// 2 the command line makes no sense.
+/// A seat whose card has no ROM of its own to show, or only the copy that this host's firmware has run, gets the clean one
+/// that was kept with `dump`.
+///
+/// Exit status: 0 done, and for `check` nothing is wrong; 1 `check` found something wrong, or it cannot be read or kept;
+/// 2 the command line makes no sense; 4 there is no such card.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -28,6 +36,10 @@ enum Verb {
     Show(Source),
     /// Say what is wrong with it
     Check(Source),
+    /// Read a card's ROM and keep it for the seats that have such a card, if nothing is wrong with it
+    Dump(dump::Dump),
+    /// Show the ROMs that are kept
+    List(dump::List),
 }
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let (source, check) = match &arguments.verb {
         Verb::Show(source) => (source, false),
         Verb::Check(source) => (source, true),
+        Verb::Dump(arguments) => return dump::dump(arguments),
+        Verb::List(arguments) => return dump::list(arguments),
     };
     let report = match report(&source.rom) {
         Ok(report) => report,
@@ -67,14 +81,28 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn report(source: &str) -> anyhow::Result<RomReport> {
     // A file that is called like an address is reached as ./01:00.0.
     if let Ok(address) = source.parse::<PciAddress>() {
-        let (bytes, card) = rom::read(&DirectoryTree::system()?, address)?;
-        return Ok(rom::report(source, &bytes, Some(card)));
+        let tree = DirectoryTree::system()?;
+        let rom = rom::read(&tree, address)?;
+        let vault = Vault::of(&Places::of_environment().state);
+        let clean = identity(&tree, address).and_then(|of| vault.find(&of));
+        return Ok(rom::report_of_card(source, &rom, clean.as_ref().map(|(_, bytes)| bytes.as_slice())));
     }
+    Ok(rom::report(source, &file(Path::new(source))?, None))
+}
+
+/// Reads a file of a ROM.
+fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::fs::File::open(Path::new(source))
+    std::fs::File::open(path)
         .and_then(|file| file.take(rom::ROM_LIMIT as u64).read_to_end(&mut bytes))
-        .with_context(|| format!("cannot read {source}"))?;
-    Ok(rom::report(source, &bytes, None))
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(bytes)
+}
+
+/// Which card is there.
+fn identity(tree: &DirectoryTree, address: PciAddress) -> Option<DeviceIdentity> {
+    let inventory = host::inventory::read(tree);
+    inventory.function(address).map(|function| function.identity.clone())
 }
 
 fn images(report: &RomReport) -> String {

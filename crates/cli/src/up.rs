@@ -17,6 +17,7 @@ use spec::seat_file::SeatFile;
 use spec::{SeatEnding, SeatEvent, SeatOrder, SeatState};
 
 use crate::answer::{self, Failed};
+use crate::host_source;
 use crate::progress::{Progress, ended};
 use crate::seat_supervisor;
 
@@ -137,7 +138,7 @@ impl host::claim::Watcher for Told<'_> {
 fn plan(places: &Places, file: &SeatFile, progress: &Progress) -> Result<Plan, Failed> {
     let begin = Instant::now();
     let tree = DirectoryTree::system().map_err(Failed::new)?;
-    let inventory = host::inventory::read(&tree);
+    let inventory = host_source::this_host(&tree, &places.state);
     progress.step("read the host", begin.elapsed());
     let begin = Instant::now();
     let claims = host::ledger::claims(&places.state).map_err(Failed::new)?;

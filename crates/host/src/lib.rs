@@ -16,3 +16,4 @@ pub mod rom;
 pub mod standing;
 pub mod system;
 pub mod trial;
+pub mod vault;

@@ -4,6 +4,7 @@
 //! here: what is wrong with which bytes (`pci::rom`).
 
 use linux::sysfs::{Tree, TreeError};
+use linux::vfio::{Access, RomContent, read_rom};
 use pci::rom::{Image, Rom, judge};
 use spec::{CardIds, PciAddress, RomImage, RomReport};
 
@@ -36,11 +37,23 @@ pub enum RomUnreadable {
     },
 }
 
-/// Reads the ROM of the card at `address` and the ids that it must be for.
+/// The ROM of a card as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CardRom {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The ids that it must be for.
+    pub card: CardIds,
+    /// Whether it is the copy at 0xC0000 that the host's firmware has run.
+    pub shadowed: bool,
+}
+
+/// Reads the ROM of the card at `address`: from VFIO while it is bound there, as a card in low power does not answer
+/// sysfs, else from sysfs.
 ///
 /// # Errors
 /// Why there is nothing to be had.
-pub fn read(tree: &dyn Tree, address: PciAddress) -> Result<(Vec<u8>, CardIds), RomUnreadable> {
+pub fn read(tree: &dyn Tree, address: PciAddress) -> Result<CardRom, RomUnreadable> {
     let folder = format!("/sys/bus/pci/devices/{address}");
     let id = |name: &str| {
         let text = tree.text(&format!("{folder}/{name}")).ok()?;
@@ -49,7 +62,15 @@ pub fn read(tree: &dyn Tree, address: PciAddress) -> Result<(Vec<u8>, CardIds), 
     let (Some(vendor), Some(device)) = (id("vendor"), id("device")) else {
         return Err(RomUnreadable::NoCard(address));
     };
+    let card = CardIds { vendor, device };
     let path = format!("{folder}/rom");
+    let shadowed = is_shadowed(tree, &folder);
+    let driver = tree.read_link(&format!("{folder}/driver")).unwrap_or_default();
+    if driver.ends_with("vfio-pci")
+        && let Some(bytes) = read_by_vfio(tree, address)
+    {
+        return Ok(CardRom { bytes, card, shadowed });
+    }
     if !tree.exists(&path) {
         return Err(RomUnreadable::NoRom(address));
     }
@@ -61,7 +82,50 @@ pub fn read(tree: &dyn Tree, address: PciAddress) -> Result<(Vec<u8>, CardIds), 
     let bytes = tree.read(&path, ROM_LIMIT);
     // It was off before; that it stays on, if this fails, does no harm but to cards that share the decoder.
     let _ = tree.write(&path, b"0");
-    Ok((bytes.map_err(failed)?, CardIds { vendor, device }))
+    Ok(CardRom { bytes: bytes.map_err(failed)?, card, shadowed })
+}
+
+/// Whether what the kernel shows is the boot display's copy: the line of the ROM in `resource` is marked so
+/// (`arch/x86/pci/fixup.c`, pci_fixup_video).
+fn is_shadowed(tree: &dyn Tree, folder: &str) -> bool {
+    let resources = tree.text(&format!("{folder}/resource")).unwrap_or_default();
+    let flags = resources.lines().nth(ROM_LINE).and_then(|line| line.split_whitespace().nth(2));
+    let flags = flags.and_then(|flags| u64::from_str_radix(flags.trim_start_matches("0x"), 16).ok());
+    flags.is_some_and(|flags| flags & ROM_SHADOW != 0)
+}
+
+/// The ROM's line, behind those of the six BARs.
+const ROM_LINE: usize = 6;
+/// `IORESOURCE_ROM_SHADOW` (include/linux/ioport.h).
+const ROM_SHADOW: u64 = 1 << 1;
+
+/// Reads it through VFIO; `None` when another process has the function, or it shows none.
+fn read_by_vfio(tree: &dyn Tree, address: PciAddress) -> Option<Vec<u8>> {
+    let access = Access::open(tree, &[address]).ok()?;
+    let device = access.open_device(address).ok()?;
+    match read_rom(&device).ok()?.content {
+        RomContent::Bytes(bytes) => Some(bytes),
+        RomContent::Unreadable => None,
+    }
+}
+
+/// What is wrong with the ROM that `source` is called, as it was read from a card; `clean` is the one that is kept for it.
+pub fn report_of_card(source: &str, rom: &CardRom, clean: Option<&[u8]>) -> RomReport {
+    let mut report = report(source, &rom.bytes, Some(rom.card));
+    if rom.shadowed {
+        let differs =
+            clean.map_or("no clean one is kept, so how it was changed is not known".to_owned(), |clean| {
+                let bytes = clean.iter().zip(&rom.bytes).filter(|(clean, shown)| clean != shown).count();
+                format!("it differs from the clean one that is kept in {bytes} bytes")
+            });
+        report.faults.insert(
+            0,
+            format!(
+                "it is no ROM but the copy that this host's firmware has run, as the card is the boot display: its start returns early and shows nothing ({differs}); start the host with another boot display and read it then, or keep a file of it: allod rom dump {source} --from FILE"
+            ),
+        );
+    }
+    report
 }
 
 const EPERM: i32 = 1;
@@ -115,13 +179,41 @@ fn texts(bytes: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{report, texts};
+    use linux::sysfs::FakeTree;
+
+    use spec::CardIds;
+
+    use super::{CardRom, is_shadowed, report, report_of_card, texts};
 
     #[test]
     fn names_and_versions_are_found_and_short_runs_are_not() {
         let bytes =
             b"\x55\xaa\x80short\0 761295520\0(C) 1988-2020, Maker Inc.\r\nVERSION 020.001.000\xff\xff";
         assert_eq!(texts(bytes), ["(C) 1988-2020, Maker Inc.", "VERSION 020.001.000"]);
+    }
+
+    #[test]
+    fn the_copy_of_the_boot_display_is_told_from_a_rom() {
+        let folder = "/sys/bus/pci/devices/0000:00:02.0";
+        for (line, shadowed) in [
+            ("0x00000000000c0000 0x00000000000dffff 0x0000000000000212", true),
+            ("0x00000000febf0000 0x00000000febfffff 0x0000000000046200", false),
+        ] {
+            let tree = FakeTree::new();
+            let bar = "0x0000000000000000 0x0000000000000000 0x0000000000000000\n";
+            tree.edit(|nodes| {
+                nodes.put_file(&format!("{folder}/resource"), bar.repeat(6) + line + "\n" + bar);
+            });
+            let card = CardIds { vendor: 0x1013, device: 0xb8 };
+            let rom = CardRom { bytes: b"no image".to_vec(), card, shadowed: is_shadowed(&tree, folder) };
+            assert_eq!(rom.shadowed, shadowed, "{line}");
+            let faults = report_of_card("00:02.0", &rom, Some(b"an image")).faults;
+            assert_eq!(
+                faults[0].contains("has run") && faults[0].contains("in 2 bytes"),
+                shadowed,
+                "{faults:?}"
+            );
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod place;
 mod primary;
 mod render;
 mod reset;
+mod rom;
 mod selector;
 mod slot;
 mod step;
@@ -63,6 +64,7 @@ pub fn plan(
     isolation::check(&ground, &wishes, &mut findings);
     last::check(&ground, &wishes, &mut findings);
     primary::check(&ground, &wishes, &mut findings);
+    rom::check(&ground, &wishes, &mut findings);
     let resets = reset::find(&ground, &wishes, &mut findings);
     let seats = || file.seats.iter().enumerate();
     let homes: Vec<Option<u32>> =

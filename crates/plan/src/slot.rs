@@ -12,6 +12,7 @@ use spec::seat_file::{DisplayKind, SeatRequest};
 use crate::findings::{Findings, Subject};
 use crate::ground::{Ground, name, slot};
 use crate::primary::{self, Primary};
+use crate::rom;
 use crate::wish::{Piece, What, Wishes};
 
 /// The slots of the root bus that are free for root ports and virtual devices: all but the host bridge's and that of
@@ -115,7 +116,7 @@ fn functions(
         .map(|(position, piece)| PlannedFunction {
             number: own(piece).filter(|_| keep).unwrap_or(position),
             source: source(piece),
-            rom: piece.rom.clone(),
+            rom: piece.rom.clone().or_else(|| rom::kept(piece)),
             legacy_vga: primary.is_some_and(|primary| primary.legacy_vga && primary.is(piece)),
             reset: reset(piece, resets),
         })

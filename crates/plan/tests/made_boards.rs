@@ -8,7 +8,9 @@ use board::made::{
     amd_bad_groups, booted_over_the_nic, desktop_two_gpus, laptop_single_gpu, nvme_root, server_four_gpus,
 };
 use board::{Board, told};
-use spec::plan::{ClaimRecord, ClaimState, ClaimedFunction, Plan, PlannedReset, Refusal};
+use spec::Bytes;
+use spec::inventory::{KeptRom, Rom};
+use spec::plan::{ClaimRecord, ClaimState, ClaimedFunction, NoticeCode, Plan, PlannedReset, Refusal};
 use spec::seat_file::SeatFile;
 
 /// The start of a seat that asks for little else than its devices.
@@ -272,4 +274,40 @@ fn a_card_without_a_reset_of_its_own_is_reset_with_its_slot() {
         assert_eq!(function.reset, PlannedReset::Together { bridge });
     }
     assert!(!plan.notices.iter().any(|notice| notice.code == spec::plan::NoticeCode::NoReset));
+}
+
+#[test]
+fn a_kept_rom_takes_the_place_of_one_that_has_run_and_what_stays_dark_is_told() {
+    let planned = |rom: Rom, kept: Option<(bool, bool)>, rest: &str| {
+        let mut board = desktop_two_gpus();
+        let card = board.function("01:00.0");
+        card.rom = rom;
+        card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
+        let plan =
+            answer(&board, &format!("{SEAT}{rest}\ndevice = [{{ vendor = \"10de\" }}]\n"), &[]).unwrap();
+        let rom = plan.seats[0].slots[0].functions[0].rom.clone().map(|file| file.display().to_string());
+        let codes: Vec<_> = plan.notices.iter().map(|notice| notice.code).collect();
+        let codes = codes.into_iter().filter(|code| code.as_str().starts_with("rom-")).collect::<Vec<_>>();
+        (rom.unwrap_or_default(), codes)
+    };
+    let (bios, uefi) = ("firmware.kind = \"bios\"", "");
+    let own = Rom::Present { size: Bytes(1 << 17) };
+    let (shadowed, other) = (NoticeCode::RomShadowed, NoticeCode::RomOfOtherKind);
+    for (rom, kept, rest, expected, notices) in [
+        (own.clone(), None, bios, "", vec![]),
+        (own.clone(), Some((true, true)), bios, "", vec![]),
+        (own.clone(), Some((false, true)), bios, "", vec![other]),
+        (own, Some((true, false)), uefi, "", vec![other]),
+        (Rom::Shadowed, None, bios, "", vec![shadowed]),
+        (Rom::Shadowed, Some((true, true)), bios, "/kept.rom", vec![]),
+        (Rom::Absent, Some((true, true)), uefi, "/kept.rom", vec![]),
+        (Rom::Shadowed, None, "display = \"emulated\"", "", vec![]),
+        (Rom::Shadowed, None, "kernel.image = \"/k\"", "", vec![]),
+    ] {
+        assert_eq!(
+            planned(rom.clone(), kept, rest),
+            (expected.to_owned(), notices),
+            "{rom:?} {kept:?} {rest}"
+        );
+    }
 }

@@ -7,11 +7,13 @@ mod reason;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use linux::sysfs::Tree;
-use linux::vfio::Group;
+use linux::vfio::{Group, MAX_ROM_BYTES};
+use pci::rom::Rom;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
@@ -258,7 +260,7 @@ impl Found {
             Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
             _ => open_groups(tree, &self.functions, &mut reasons),
         };
-        let roms = self.functions.iter().map(|function| open_rom(function.rom.as_deref()?, &mut reasons));
+        let roms = self.functions.iter().map(|function| open_rom(function, &mut reasons));
         let roms = roms.collect();
         match opened {
             Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs(), roms }),
@@ -310,10 +312,25 @@ fn is_viable(id: u32, file: &OwnedFd) -> bool {
     status.is_none_or(|status| status.viable)
 }
 
-/// Opens the file of an option ROM.
-fn open_rom(path: &Path, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
-    match File::open(path) {
-        Ok(file) => Some(file.into()),
+/// Opens the file of an option ROM; that of a first display must have something for a BIOS to run.
+fn open_rom(function: &FoundFunction, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
+    let path = function.rom.as_deref()?;
+    let open = || {
+        let mut file = File::open(path)?;
+        let mut bytes = Vec::new();
+        if function.primary {
+            (&mut file).take(MAX_ROM_BYTES).read_to_end(&mut bytes)?;
+            // The machine reads it again, from where this leaves it.
+            file.rewind()?;
+        }
+        Ok::<_, std::io::Error>((file, bytes))
+    };
+    match open() {
+        Ok((_, bytes)) if function.primary && !Rom::parse(&bytes).has_x86() => {
+            reasons.push(Reason::RomWithoutBios { path: path.to_owned() });
+            None
+        }
+        Ok((file, _)) => Some(file.into()),
         Err(error) => {
             let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
             reasons.push(Reason::Rom { path: path.to_owned(), errno });
@@ -389,7 +406,7 @@ mod tests {
     use linux::sysfs::FakeTree;
     use spec::PciAddress;
 
-    use super::{NoLegacyVga, Reason, Wanted, find};
+    use super::{FoundFunction, NoLegacyVga, Reason, Wanted, find, open_rom};
 
     fn address(text: &str) -> PciAddress {
         text.parse().unwrap()
@@ -513,6 +530,25 @@ mod tests {
             let reasons = find(&tree, &[primary(card)]).err().map_or(Vec::new(), |error| error.0);
             let expected = expected.map(|why| Reason::NoLegacyVga { address: address(card), why });
             assert_eq!(reasons, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_rom_file_of_a_primary_display_has_an_image_for_a_bios() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (primary, refused) in [(true, true), (false, false)] {
+            let function = FoundFunction {
+                address: address("03:00.0"),
+                group: 1,
+                cdev: None,
+                slot: 0,
+                function: 0,
+                rom: Some(file.path().to_owned()),
+                primary,
+            };
+            let mut reasons = Vec::new();
+            assert_eq!(open_rom(&function, &mut reasons).is_none(), refused);
+            assert_eq!(reasons.len(), usize::from(refused), "{reasons:?}");
         }
     }
 

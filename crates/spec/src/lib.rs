@@ -25,7 +25,7 @@ pub use machine::{
     InheritedFd, KernelSpec, LinkKind, MachineSpec, MemoryBacking, MemorySpec, NetworkSpec,
 };
 pub use pci_address::{ParsePciAddressError, PciAddress};
-pub use rom::{CardIds, RomImage, RomReport};
+pub use rom::{CardIds, KeptRomReport, RomImage, RomReport};
 pub use seat_life::{
     SEAT_LIFE_SCHEMA_VERSION, SeatEnding, SeatEvent, SeatFunction, SeatOrder, SeatReport, SeatRequest,
     SeatState, SeatStatus, SeatStep,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::PciAddress;
+
 /// An option ROM, taken apart and judged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RomReport {
@@ -15,6 +17,17 @@ pub struct RomReport {
     pub images: Vec<RomImage>,
     /// What is wrong with it, each a sentence.
     pub faults: Vec<String>,
+}
+
+/// A clean option ROM that is kept on this host: `allod rom list --json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRomReport {
+    /// The cards it is for, by vendor, device and the ids of the board: `1002-73ff-1da2-e451`.
+    pub card: String,
+    /// Cards of this host that it is for.
+    pub addresses: Vec<PciAddress>,
+    /// What is in it.
+    pub rom: RomReport,
 }
 
 /// Whom a card says that it is.

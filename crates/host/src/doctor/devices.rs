@@ -27,7 +27,7 @@ fn is_critical(function: &Function) -> bool {
     function.holds.iter().any(|hold| hold.strength >= HoldStrength::Critical)
 }
 
-fn title(function: &Function) -> String {
+pub(super) fn title(function: &Function) -> String {
     let name =
         function.names.device.as_deref().or(function.names.class.as_deref()).unwrap_or("unnamed device");
     format!("{name} ({})", function.address)

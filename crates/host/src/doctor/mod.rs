@@ -6,6 +6,7 @@
 
 mod boot;
 mod devices;
+mod display_cards;
 mod finding;
 mod iommu;
 mod memory;
@@ -18,7 +19,7 @@ use spec::inventory::{DoctorReport, Finding, HostInventory, INVENTORY_SCHEMA_VER
 type Check = fn(&HostInventory) -> Vec<Finding>;
 
 /// All checks in the order of the chain.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 14] = [
     processor::virtualization,
     processor::nested,
     iommu::translation,
@@ -29,6 +30,8 @@ const CHECKS: [Check; 12] = [
     devices::reserved_ranges,
     devices::resets,
     devices::displays,
+    display_cards::roms,
+    display_cards::legacy_vga,
     memory::amount,
     memory::locked,
 ];

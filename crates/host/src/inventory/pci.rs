@@ -172,6 +172,8 @@ impl Place<'_> {
             power_state: self.text("power_state").filter(|state| state != "unknown"),
             bars: self.bars(&config),
             rom: self.rom(),
+            // Not a fact of the hardware: the vault tells.
+            kept_rom: None,
             sriov: self.sriov(&config),
             acs: config.acs,
             msix_vectors: config.msix_vectors,

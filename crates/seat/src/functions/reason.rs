@@ -80,6 +80,12 @@ pub enum Reason {
         /// What the kernel said.
         errno: Errno,
     },
+    /// The ROM of the first display of a machine with a BIOS shows nothing.
+    #[error("the option ROM {} has no image for a BIOS, so the primary display would show nothing; use another file (`allod rom show {}` tells what is in one), or start the machine by UEFI", path.display(), path.display())]
+    RomWithoutBios {
+        /// The file.
+        path: PathBuf,
+    },
     /// No first display for a BIOS.
     #[error("{address} cannot be the primary display: {}", no_vga(why))]
     NoLegacyVga {

@@ -1,5 +1,7 @@
 //! One PCI function of the host, with everything known about it.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +71,9 @@ pub struct Function {
     /// Its expansion ROM.
     #[serde(default)]
     pub rom: Rom,
+    /// The clean ROM that is kept for cards like it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_rom: Option<KeptRom>,
     /// SR-IOV, as physical or as virtual function.
     #[serde(default)]
     pub sriov: Option<SrIov>,
@@ -274,6 +279,17 @@ pub enum Rom {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+/// A clean option ROM that is kept on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptRom {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether it has an image for a BIOS.
+    pub x86: bool,
+    /// Whether it has an image for UEFI on this processor.
+    pub efi: bool,
 }
 
 /// SR-IOV facts.

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 pub use attached::{BlockDevice, Connector, ConnectorState, Monitor, NetInterface, UsbDevice};
 pub use finding::{DoctorReport, Finding, Remedy, Severity, Verdict};
 pub use function::{
-    AcsControls, Bar, BarKind, ConfigAccess, DriverState, Function, FunctionKind, Link, LinkState, Names,
-    ResetMethod, Rom, SrIov,
+    AcsControls, Bar, BarKind, ConfigAccess, DriverState, Function, FunctionKind, KeptRom, Link, LinkState,
+    Names, ResetMethod, Rom, SrIov,
 };
 pub use hold::{Hold, HoldKind, HoldStrength};
 pub use host::{

@@ -215,6 +215,10 @@ codes! {
         NoTrial = "no-trial",
         /// The trial was under another kernel or firmware.
         OldTrial = "old-trial",
+        /// The ROM of the first display is the copy that firmware has run, and no clean one is known.
+        RomShadowed = "rom-shadowed",
+        /// The ROM of the first display has nothing that the seat's firmware runs.
+        RomOfOtherKind = "rom-of-other-kind",
         /// The console moves to another display.
         ConsoleMoves = "console-moves",
         /// The host goes without a picture.
