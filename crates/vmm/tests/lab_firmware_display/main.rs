@@ -4,19 +4,28 @@
 
 mod bios;
 mod screen;
+mod uefi;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
+use screen::{Picture, picture_of};
 
 fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 1] =
-    [shared("a_bios_writes_on_the_assigned_vga_what_it_writes_on_an_emulated_one", "vga", bios::primary)];
+const SCENARIOS: [Scenario; 3] = [
+    shared("a_bios_writes_on_the_assigned_vga_what_it_writes_on_an_emulated_one", "vga", bios::primary),
+    shared("a_seat_whose_card_has_run_its_rom_gets_the_clean_one_that_is_kept", "vga", bios::kept_rom),
+    shared(
+        "the_uefi_shell_is_on_every_assigned_card_and_hears_the_assigned_keyboard",
+        "screens",
+        uefi::shell,
+    ),
+];
 
 const fn shared(
     name: &'static str,
@@ -56,17 +65,26 @@ fn take(host: &Host, addresses: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts a machine in the background and waits until its firmware has said `word` on its debug port.
+/// Starts a machine in the background and waits until its firmware has said `word`, on its debug port or the console.
 fn begin(host: &Host, flags: &str, word: &str) -> Result<(), Failure> {
     does(
         host,
         &format!(
             "cd /tmp; rm -f fd-*; allod run --name anna --memory 512M --firmware-log fd-log --control fd-control {flags} \
-             < /dev/null > fd-console 2>&1 & for i in $(seq 2400); do grep -aq '{word}' /tmp/fd-log && exit 0; \
-             kill -0 $! || break; sleep 0.1; done; cat /tmp/fd-console /tmp/fd-log; exit 1"
+             < /dev/null > fd-console 2>&1 & cd /tmp; for i in $(seq 2400); do \
+             grep -aqs '{word}' fd-log fd-console && exit 0; \
+             kill -0 $! || break; sleep 0.1; done; cat fd-console fd-log; exit 1"
         ),
     )?;
     Ok(())
+}
+
+/// What the lab's card shows.
+fn shot(host: &Host, card: &str) -> Result<Picture, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("picture.png");
+    host.screenshot(card, 0, &file)?;
+    Ok(picture_of(&std::fs::read(&file).unwrap()))
 }
 
 /// Ends the machine.
