@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 mod disks;
+mod windows;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 7] = [
+const SCENARIOS: [Scenario; 8] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -29,6 +30,13 @@ const SCENARIOS: [Scenario; 7] = [
         variables_stay_when_the_machine_is_killed_while_it_writes_others,
     ),
     shared("files_that_are_no_firmware_are_refused", files_that_are_no_firmware_are_refused),
+    Scenario {
+        name: "a_window_larger_than_4_gib_works_by_bios_and_by_uefi",
+        profile: "vga",
+        programs: &["allod", "allod-vmm"],
+        boot: Boot::Own,
+        check: Check::Inside(windows::large),
+    },
     // It takes a card from the host.
     Scenario {
         name: "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
