@@ -217,7 +217,14 @@ mod tests {
             ran[0x300] ^= 1;
             ran
         };
+        // Mending it would make its sum right.
+        let sister_ran = {
+            let mut ran = image(of.vendor.0, !of.device.0);
+            ran[0x300] ^= 1;
+            ran
+        };
         for (bytes, words) in [
+            (sister_ran, "has run and has changed itself"),
             (vec![], "no byte"),
             (vec![0xff; 1024], "reads as ones"),
             (ran, "has run and has changed itself"),
