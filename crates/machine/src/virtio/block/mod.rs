@@ -4,12 +4,9 @@
 
 mod request;
 
-use std::io;
-
-use linux::memory::VolatileSlice;
-
 use super::request::Request;
 use super::{Broken, Kind, VirtioDevice};
+use crate::storage::Storage;
 use request::{Header, Status, Task};
 
 /// Bytes of a sector, whatever the storage's own are (section 5.2.4).
@@ -38,20 +35,6 @@ const DISCARD_RANGES: u32 = 16;
 
 /// Bytes of the identification (VIRTIO_BLK_ID_BYTES).
 const NAME_BYTES: usize = 20;
-
-/// What stores the bytes of a disk.
-pub(crate) trait Storage: Send {
-    /// Its length in bytes.
-    fn len(&self) -> u64;
-    /// Fills the parts from an offset.
-    fn read_at(&self, offset: u64, parts: &[VolatileSlice<'_>]) -> io::Result<()>;
-    /// Writes the parts at an offset.
-    fn write_at(&self, offset: u64, parts: &[VolatileSlice<'_>]) -> io::Result<()>;
-    /// Makes all that was written last.
-    fn flush(&self) -> io::Result<()>;
-    /// Forgets a range.
-    fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
-}
 
 /// The device.
 pub(crate) struct Block {
@@ -156,28 +139,6 @@ fn config(sectors: u64) -> Vec<u8> {
         }
     }
     config.to_vec()
-}
-
-impl Storage for std::sync::Arc<linux::disk::Disk> {
-    fn len(&self) -> u64 {
-        linux::disk::Disk::len(self)
-    }
-
-    fn read_at(&self, offset: u64, parts: &[VolatileSlice<'_>]) -> io::Result<()> {
-        linux::disk::Disk::read_at(self, offset, parts)
-    }
-
-    fn write_at(&self, offset: u64, parts: &[VolatileSlice<'_>]) -> io::Result<()> {
-        linux::disk::Disk::write_at(self, offset, parts)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        linux::disk::Disk::flush(self)
-    }
-
-    fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        linux::disk::Disk::discard(self, offset, len)
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 use std::ops::Range;
 
 use super::super::Broken;
-use super::super::request::Parts;
 use super::{DISCARD_RANGES, DISCARD_SECTORS, NAME_BYTES, SECTOR, TRANSFER_LIMIT};
+use crate::parts::Parts;
 
 /// Request types.
 const READ: u32 = 0;

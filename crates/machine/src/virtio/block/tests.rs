@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use linux::memory::{GuestBytes, VolatileSlice};
 
-use super::{Block, NAME_BYTES, SECTOR, Storage, feature};
+use super::{Block, NAME_BYTES, SECTOR, feature};
+use crate::storage::Storage;
 use crate::virtio::testing::{Driver, Piece};
 use crate::virtio::{Broken, VirtioDevice};
 
