@@ -65,6 +65,10 @@ pub(crate) struct Arguments {
     /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
     #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
     disk: Vec<Disk>,
+    /// An optical drive with this ISO image in it, which firmware starts from when no disk has anything to start. May be
+    /// given several times
+    #[arg(long, value_name = "FILE")]
+    cdrom: Vec<PathBuf>,
     /// Show the guest Hyper-V's features, which Windows needs to run well; with `=only`, KVM's own are hidden, as some
     /// drivers (NVIDIA's before version 465) demand
     #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "both", require_equals = true)]
@@ -234,6 +238,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         start: start(arguments),
         rng: !arguments.no_rng,
         disks: arguments.disk.clone(),
+        cdroms: arguments.cdrom.clone(),
         hyperv: arguments.hyperv.map(|choice| HypervSpec {
             vendor: arguments.hyperv_vendor.clone(),
             kvm_leaves: matches!(choice, HypervChoice::Both),

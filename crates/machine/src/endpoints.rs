@@ -10,12 +10,14 @@ use linux::memory::{GuestMemory, GuestRam};
 use linux::net::{Link, StreamLink, TapLink};
 use pci::{BarError, Occupied, Pin, Place};
 
+use crate::ahci::{self, AhciFunction, AhciWorker};
 use crate::bus::{Bus, RangeTaken};
 use crate::display::{Card, DISPI_PORTS, DispiPorts, Display, DisplayFunction, MemoryPlace};
 use crate::events::Events;
 use crate::firmware::acpi::board::intx_gsi;
 use crate::messages::{Lines, Messages, Triggers};
 use crate::pci_host::PciHost;
+use crate::storage::Storage;
 use crate::virtio::{
     Block, Doorbells, Engine, FunctionError, Interrupt, Net, NetWorker, Rng, SECTOR, VirtioDevice,
     VirtioFunction, Worker,
@@ -61,6 +63,8 @@ pub(crate) struct Endpoints {
     pub(crate) rng: bool,
     /// The disks, in order.
     pub(crate) disks: Vec<Disk>,
+    /// The discs in optical drives, in order.
+    pub(crate) cdroms: Vec<Arc<linux::disk::Disk>>,
     /// The network cards, in order.
     pub(crate) networks: Vec<Network>,
     /// The emulated graphics card.
@@ -112,6 +116,7 @@ pub(crate) struct Plugged {
     // Each ends its thread when it is dropped.
     _workers: Vec<Worker>,
     _net_workers: Vec<NetWorker>,
+    _ahci_worker: Option<AhciWorker>,
     display: Option<Arc<Display>>,
 }
 
@@ -120,6 +125,12 @@ const RNG_DEVICE: u8 = 1;
 
 /// Disks of one machine at most.
 pub const DISK_LIMIT: usize = 8;
+
+/// Optical drives of one machine at most.
+pub const CDROM_LIMIT: usize = ahci::PORT_LIMIT;
+
+/// The device number of the optical drives' controller.
+const CDROM_DEVICE: u8 = 15;
 
 /// Network cards of one machine at most.
 pub const NETWORK_LIMIT: usize = 4;
@@ -134,12 +145,26 @@ impl Endpoints {
     /// The device numbers in use.
     pub(crate) fn devices(&self) -> Vec<u8> {
         let networks = (NETWORK_DEVICE..).take(self.networks.len());
-        self.rng.then_some(RNG_DEVICE).into_iter().chain(self.disk_devices()).chain(networks).collect()
+        let cdrom = (!self.cdroms.is_empty()).then_some(CDROM_DEVICE);
+        let rng = self.rng.then_some(RNG_DEVICE);
+        rng.into_iter().chain(self.disk_devices()).chain(networks).chain(cdrom).collect()
     }
 
     /// The device numbers of the disks, in order.
-    pub(crate) fn disk_devices(&self) -> Vec<u8> {
-        (RNG_DEVICE + 1..).take(self.disks.len()).collect()
+    fn disk_devices(&self) -> impl Iterator<Item = u8> {
+        (RNG_DEVICE + 1..).take(self.disks.len())
+    }
+
+    /// What firmware tries to start from, the first one first, as Open Firmware writes device paths: disks, then discs, so
+    /// that a system that was installed from a disc is started by the next start.
+    ///
+    /// Disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
+    /// (OvmfPkg/Library/QemuBootOrderLib) look for.
+    pub(crate) fn boot_order(&self) -> Vec<String> {
+        let disks = self.disk_devices().map(|device| format!("/pci@i0cf8/scsi@{device:x}/disk@0,0"));
+        let drives = (0..self.cdroms.len())
+            .map(|port| format!("/pci@i0cf8/pci8086,2922@{CDROM_DEVICE:x}/drive@{port}/disk@0"));
+        disks.chain(drives).collect()
     }
 
     /// Builds the endpoints and plugs them in.
@@ -160,6 +185,9 @@ impl Endpoints {
         }
         for (number, (network, device)) in self.networks.iter().zip(NETWORK_DEVICE..).enumerate() {
             plugged._net_workers.push(into.plug_network(number, network, device, &memory)?);
+        }
+        if !self.cdroms.is_empty() {
+            plugged._ahci_worker = Some(into.plug_cdroms(&self.cdroms, &memory)?);
         }
         if let Some(card) = &self.display {
             plugged.display = Some(into.plug_display(card)?);
@@ -184,6 +212,21 @@ impl Sockets<'_> {
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
         let engine = self.plug(device, Box::new(net), memory, bell)?;
         NetWorker::spawn(name, engine, readable, waits).map_err(EndpointError::Thread)
+    }
+
+    fn plug_cdroms(
+        &self,
+        discs: &[Arc<linux::disk::Disk>],
+        memory: &Arc<GuestMemory>,
+    ) -> Result<AhciWorker, EndpointError> {
+        let discs = discs.iter().map(|disc| Box::new(Arc::clone(disc)) as Box<dyn Storage>).collect();
+        let line = Box::new(self.lines.end(intx_gsi(CDROM_DEVICE, Pin::A.index())));
+        let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
+        let controller = ahci::controller(discs, Arc::clone(memory), line, bell);
+        let function = AhciFunction::new(Arc::clone(&controller))?;
+        let place = Place::Root { device: CDROM_DEVICE, function: 0 };
+        self.pci.add(place, Arc::new(Mutex::new(function)))?;
+        AhciWorker::spawn(controller).map_err(EndpointError::Thread)
     }
 
     fn plug_display(&self, card: &Card) -> Result<Arc<Display>, EndpointError> {

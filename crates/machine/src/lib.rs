@@ -3,6 +3,7 @@
 //! Not here: opening anything under /dev or /sys, and seats. The VMM process is the caller.
 #![forbid(unsafe_code)]
 
+mod ahci;
 pub mod assigned;
 pub mod board;
 pub mod boot;
@@ -34,7 +35,7 @@ mod virtio;
 pub use chipset::ChipsetError;
 pub use cpu::hyperv::HyperV;
 pub use display::{DisplayConfig, Picture};
-pub use endpoints::{DISK_LIMIT, Disk, EndpointError, NETWORK_LIMIT, Network};
+pub use endpoints::{CDROM_LIMIT, DISK_LIMIT, Disk, EndpointError, NETWORK_LIMIT, Network};
 pub use events::{Event, Events};
 pub use flash::{Firmware, FlashError, FlashSlotsError};
 pub use followers::FollowError;

@@ -15,7 +15,7 @@ use crate::board::rtc::{BoardFacts, Rtc, RtcWiring};
 use crate::boot::Kernel;
 use crate::cpu::hyperv::{self, HyperV};
 use crate::display::{Card, DisplayConfig, Picture};
-use crate::endpoints::{DISK_LIMIT, Disk, Endpoints, NETWORK_LIMIT, Network};
+use crate::endpoints::{CDROM_LIMIT, DISK_LIMIT, Disk, Endpoints, NETWORK_LIMIT, Network};
 use crate::events::{Event, Events};
 use crate::flash::{Firmware, Flash, FlashError};
 use crate::input::Motion;
@@ -41,6 +41,8 @@ pub struct Config {
     pub rng: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// The discs in its optical drives.
+    pub cdroms: Vec<Arc<linux::disk::Disk>>,
     /// What it shows of Hyper-V, which Windows looks for.
     pub hyperv: Option<HyperV>,
     /// How many seconds the clock is ahead of universal time at the start.
@@ -88,6 +90,12 @@ pub enum BuildError {
     /// More disks than there are places.
     #[error("a machine can have {DISK_LIMIT} disks, not {wanted}")]
     Disks {
+        /// What was asked for.
+        wanted: usize,
+    },
+    /// More optical drives than there are places.
+    #[error("a machine can have {CDROM_LIMIT} optical drives, not {wanted}")]
+    Cdroms {
         /// What was asked for.
         wanted: usize,
     },
@@ -187,6 +195,7 @@ impl Machine {
             endpoints: Endpoints {
                 rng: config.rng,
                 disks: config.disks,
+                cdroms: config.cdroms,
                 networks: config.networks,
                 display: config.display.map(Card::new).transpose()?,
             },
@@ -405,6 +414,9 @@ fn check(config: &Config, max: usize) -> Result<(), BuildError> {
     }
     if config.networks.len() > NETWORK_LIMIT {
         return Err(BuildError::Networks { wanted: config.networks.len() });
+    }
+    if config.cdroms.len() > CDROM_LIMIT {
+        return Err(BuildError::Cdroms { wanted: config.cdroms.len() });
     }
     if config.disks.len() > DISK_LIMIT {
         return Err(BuildError::Disks { wanted: config.disks.len() });

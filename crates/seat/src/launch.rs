@@ -40,6 +40,8 @@ pub struct Request {
     pub rng: bool,
     /// Disks, in the order in which the guest finds them.
     pub disks: Vec<Disk>,
+    /// ISO images in optical drives, in the order in which the guest finds them.
+    pub cdroms: Vec<PathBuf>,
     /// What it shows of Hyper-V.
     pub hyperv: Option<HypervSpec>,
     /// Which time its clock shows.
@@ -123,6 +125,14 @@ pub enum LaunchError {
         "the disk {} is in use by another machine; one machine may write a disk, or several may read it if each has it read-only (FILE,ro)", path.display()
     )]
     DiskInUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A disc that is none.
+    #[error(
+        "{} is not an ISO image: no volume of ISO 9660 or UDF begins at its byte 32768; give it as --disk if it is one, and if it was downloaded, compare its checksum", path.display()
+    )]
+    NotADisc {
         /// Which.
         path: PathBuf,
     },
@@ -227,6 +237,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let kvm = open_kvm()?;
     let start = open_start(&request.start)?;
     let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
+    let cdroms = request.cdroms.iter().map(|path| open_disc(path)).collect::<Result<Vec<_>, _>>()?;
     let networks = open_networks(request)?;
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
@@ -249,6 +260,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             .zip(&disks)
             .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
             .collect(),
+        cdroms: cdroms.iter().map(number).collect(),
         hyperv: request.hyperv.clone(),
         utc_offset_s: match request.clock {
             ClockTime::Utc => 0,
@@ -275,7 +287,13 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let inherited = [&kvm, &input, &output].into_iter().chain(&control).chain(&display_rom);
     let inherited = inherited.chain(networks.iter().map(OpenNetwork::file));
     let assigned = functions.iter().flat_map(OpenFunctions::files);
-    for fd in inherited.chain(start.files()).chain(&disks).chain(assigned).chain([&report_end, &spec_end]) {
+    for fd in inherited
+        .chain(start.files())
+        .chain(&disks)
+        .chain(&cdroms)
+        .chain(assigned)
+        .chain([&report_end, &spec_end])
+    {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(kernel("fcntl"))?;
     }
 
@@ -470,6 +488,24 @@ fn open_disk(disk: &Disk) -> Result<OwnedFd, LaunchError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(LaunchError::DiskInUse { path: path.clone() }),
         Err(errno) => Err(failed(errno.into())),
     }
+}
+
+/// Where a disc's volume descriptors begin (ECMA-119, section 6.2.1), how long the letters at their second byte are, and
+/// what they can be: ISO 9660's, or those of UDF's beginning (ECMA-167, section 2/9.1).
+const VOLUMES: u64 = 32768;
+const VOLUME_LETTERS: [&[u8; 5]; 2] = [b"CD001", b"BEA01"];
+
+/// Opens a disc, and sees whether it is one.
+fn open_disc(path: &Path) -> Result<OwnedFd, LaunchError> {
+    use std::os::unix::fs::FileExt;
+    let disc = Disk { path: path.to_owned(), read_only: true };
+    let file = File::from(open_disk(&disc)?);
+    let mut volume = [0; 6];
+    let read = file.read_exact_at(&mut volume, VOLUMES);
+    if read.is_err() || !VOLUME_LETTERS.iter().any(|letters| volume.ends_with(*letters)) {
+        return Err(LaunchError::NotADisc { path: disc.path });
+    }
+    Ok(file.into())
 }
 
 pub(crate) fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {

@@ -60,10 +60,14 @@ pub fn request(
         disks: seat
             .disks
             .iter()
-            .map(|disk| Disk {
-                path: disk.path.clone(),
-                read_only: disk.read_only || disk.media == DiskMedia::Cdrom,
-            })
+            .filter(|disk| disk.media == DiskMedia::Disk)
+            .map(|disk| Disk { path: disk.path.clone(), read_only: disk.read_only })
+            .collect(),
+        cdroms: seat
+            .disks
+            .iter()
+            .filter(|disk| disk.media == DiskMedia::Cdrom)
+            .map(|disk| disk.path.clone())
             .collect(),
         hyperv: seat.hypervisor.as_ref().map(|shown| HypervSpec {
             vendor: shown.vendor.clone(),
@@ -193,7 +197,8 @@ mod tests {
         );
         assert_eq!((machine.cpus, machine.memory.size), (4, spec::Bytes::gib(8)));
         assert_eq!(machine.pins, seat.cpus.pins);
-        assert!(machine.disks[0].read_only, "a disc can only be read");
+        assert!(machine.disks.is_empty());
+        assert_eq!(machine.cdroms, [std::path::PathBuf::from("/d")]);
         assert!(machine.display.is_none(), "it has a card of its own");
         assert_eq!(machine.control, Some("/run/allod/seats/anna/machine".into()));
     }

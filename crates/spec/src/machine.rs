@@ -40,6 +40,9 @@ pub struct MachineSpec {
     /// Disks (virtio-blk), in the order in which the guest finds them.
     #[serde(default)]
     pub disks: Vec<DiskSpec>,
+    /// The discs in its optical drives, in the order in which the guest finds them; they are only read.
+    #[serde(default)]
+    pub cdroms: Vec<InheritedFd>,
     /// What it shows of Hyper-V, which Windows looks for; nothing without it.
     #[serde(default)]
     pub hyperv: Option<HypervSpec>,

@@ -14,6 +14,7 @@ mod session;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use linux::inherit::{self, InheritError};
@@ -78,6 +79,12 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
             .iter()
             .zip(1..)
             .map(|(disk, number)| open_disk(disk, number))
+            .collect::<Result<_, _>>()?,
+        cdroms: spec
+            .cdroms
+            .iter()
+            .zip(1..)
+            .map(|(fd, number)| open_disc(*fd, number))
             .collect::<Result<_, _>>()?,
         hyperv: spec.hyperv.as_ref().map(|hyperv| {
             let usual = HyperV::default();
@@ -147,6 +154,12 @@ fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
         ));
     }
     Ok(Disk { storage: storage.into(), read_only: disk.read_only })
+}
+
+/// The disc behind an inherited fd.
+fn open_disc(file: InheritedFd, number: usize) -> Result<Arc<linux::disk::Disk>, String> {
+    let disc = linux::disk::Disk::from_file(take(file)?);
+    disc.map(Arc::new).map_err(|errno| format!("disc {number} cannot be used: {errno}; give an ISO image"))
 }
 
 fn open_network(network: &NetworkSpec) -> Result<Network, String> {

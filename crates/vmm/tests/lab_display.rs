@@ -3,12 +3,15 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
+#[path = "picture/mod.rs"]
+mod picture;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
-use scene::judge::{Picture, judge};
+use scene::judge::judge;
 use scene::layout::Facts;
 
 fn main() -> ExitCode {
@@ -68,24 +71,10 @@ fn end(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes a picture in the host.
-fn shot(host: &Host) -> Result<Picture, Failure> {
-    let hex = does(
-        host,
-        "allod screenshot /tmp/display-control.sock -o /tmp/display.png > /dev/null && od -An -v -tx1 /tmp/display.png",
-    )?;
-    let file: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
-    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
-    let frame = reader.next_frame(&mut bytes).unwrap();
-    assert_eq!(frame.color_type, png::ColorType::Rgb);
-    Ok(Picture { width: frame.width, height: frame.height, bytes })
-}
-
 fn what_the_guest_draws_is_in_the_screenshot(host: &Host) -> Result<(), Failure> {
     let script = "modprobe bochs; allod-scene show --name guest --hue 120";
     begin(host, "--display", script, "scene: frame")?;
-    let picture = shot(host)?;
+    let picture = picture::take(host, "/tmp/display-control.sock")?;
     assert_eq!((picture.width, picture.height), (1280, 800));
     let facts = Facts { name: "guest".into(), hue: 120, typed: String::new() };
     judge(&picture, &facts).unwrap();

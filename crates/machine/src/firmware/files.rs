@@ -17,8 +17,8 @@ pub(crate) struct Told {
     pub(crate) board: Board,
     /// Bytes of RAM.
     pub(crate) ram_size: u64,
-    /// Device numbers on bus 0 to boot from, the first one first.
-    pub(crate) boot_order: Vec<u8>,
+    /// Device paths to boot from, the first one first.
+    pub(crate) boot_order: Vec<String>,
     /// Whether the machine has a display card, so that a BIOS need not write to the serial port.
     pub(crate) display: bool,
     /// The SMBIOS entry point and its structures.
@@ -136,10 +136,9 @@ fn e820(ram_size: u64) -> Vec<u8> {
     bytes
 }
 
-/// Device paths as Open Firmware writes them, one a line. Disks are SCSI controllers by their PCI class.
-fn boot_order(devices: &[u8]) -> Vec<u8> {
-    let lines: Vec<_> = devices.iter().map(|device| format!("/pci@i0cf8/scsi@{device:x}/disk@0,0")).collect();
-    let mut bytes = lines.join("\n").into_bytes();
+/// Device paths, one a line.
+fn boot_order(paths: &[String]) -> Vec<u8> {
+    let mut bytes = paths.join("\n").into_bytes();
     bytes.push(0);
     bytes
 }
@@ -202,6 +201,6 @@ mod tests {
 
     #[test]
     fn the_boot_order_is_lines_that_end_with_a_zero() {
-        assert_eq!(boot_order(&[2, 15]), b"/pci@i0cf8/scsi@2/disk@0,0\n/pci@i0cf8/scsi@f/disk@0,0\0");
+        assert_eq!(boot_order(&["/a".to_owned(), "/b".to_owned()]), b"/a\n/b\0");
     }
 }

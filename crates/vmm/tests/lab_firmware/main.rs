@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 mod disks;
+#[path = "../picture/mod.rs"]
+mod picture;
+mod screen;
 mod windows;
 
 use std::process::ExitCode;
@@ -17,7 +20,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 10] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -37,6 +40,11 @@ const SCENARIOS: [Scenario; 8] = [
         boot: Boot::Own,
         check: Check::Inside(windows::large),
     },
+    shared("what_a_bios_writes_is_on_the_display", screen::what_a_bios_writes_is_on_the_display),
+    shared(
+        "what_uefi_firmware_writes_is_on_the_display",
+        screen::what_uefi_firmware_writes_is_on_the_display,
+    ),
     // It takes a card from the host.
     Scenario {
         name: "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
