@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use seat::drives::Disk;
 use seat::firmware::Firmware;
 use seat::functions::Wanted;
-use seat::launch::{self, Disk, Display, Request, Start, Surroundings};
+use seat::launch::{self, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
-use spec::seat_file::ClockTime;
-use spec::seat_file::FirmwareKind;
+use spec::seat_file::{ClockTime, DiskFormat, DiskKind, FirmwareKind};
 use spec::{Bytes, ExitCause, ExitReport, HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
@@ -62,8 +62,10 @@ pub(crate) struct Arguments {
     /// Number of virtual CPUs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     cpus: u32,
-    /// A disk: a raw image or a block device; `,ro` behind it lets the guest only read it. May be given several times
-    #[arg(long, value_name = "FILE[,ro]", value_parser = disk)]
+    /// A disk: an image or a block device. Behind it: `,ro` lets the guest only read it; `,as=nvme` shows it as an NVMe
+    /// disk, for systems without virtio's driver; `,format=raw|qcow2` says what the file is when its name does not. May be
+    /// given several times
+    #[arg(long, value_name = "FILE[,ro][,as=KIND][,format=FORMAT]", value_parser = disk)]
     disk: Vec<Disk>,
     /// An optical drive with this ISO image in it, which firmware starts from when no disk has anything to start. May be
     /// given several times
@@ -187,16 +189,33 @@ fn device(text: &str) -> Result<Wanted, String> {
     Ok(Wanted { rom, ..Wanted::from(address) })
 }
 
-/// Reads `FILE` or `FILE,ro`.
+/// Reads `FILE` with what may stand behind it.
 fn disk(text: &str) -> Result<Disk, String> {
-    let (path, read_only) = match text.strip_suffix(",ro") {
-        Some(path) => (path, true),
-        None => (text, false),
-    };
+    let mut disk = Disk { path: text.into(), read_only: false, format: None, kind: DiskKind::default() };
+    let mut path = text;
+    // From the end, as a file's name may have commas too.
+    while let Some((rest, option)) = path.rsplit_once(',') {
+        match option {
+            "ro" => disk.read_only = true,
+            "as=nvme" => disk.kind = DiskKind::Nvme,
+            "as=virtio" => disk.kind = DiskKind::Virtio,
+            "format=raw" => disk.format = Some(DiskFormat::Raw),
+            "format=qcow2" => disk.format = Some(DiskFormat::Qcow2),
+            other if other.starts_with("as=") => {
+                return Err("a disk is shown as=virtio or as=nvme".to_owned());
+            }
+            other if other.starts_with("format=") => {
+                return Err("a disk's format is format=raw or format=qcow2".to_owned());
+            }
+            _ => break,
+        }
+        path = rest;
+    }
     if path.is_empty() {
         return Err("a disk needs a file".to_owned());
     }
-    Ok(Disk { path: path.into(), read_only })
+    disk.path = path.into();
+    Ok(disk)
 }
 
 /// Reads `WxH`.
@@ -281,6 +300,8 @@ fn start(arguments: &Arguments) -> Start {
 
 #[cfg(test)]
 mod tests {
+    use spec::seat_file::{DiskFormat, DiskKind};
+
     use super::{device, disk, display};
 
     #[test]
@@ -308,14 +329,21 @@ mod tests {
 
     #[test]
     fn a_disk_is_a_file_and_how_it_may_be_used() {
-        for (text, path, read_only) in
-            [("a.img", "a.img", false), ("a.img,ro", "a.img", true), ("a,b", "a,b", false)]
-        {
+        let (virtio, nvme) = (DiskKind::Virtio, DiskKind::Nvme);
+        for (text, path, read_only, kind, format) in [
+            ("a.img", "a.img", false, virtio, None),
+            ("a.img,ro", "a.img", true, virtio, None),
+            ("a,b", "a,b", false, virtio, None),
+            ("a,b,as=nvme", "a,b", false, nvme, None),
+            ("a,format=raw,as=nvme,ro", "a", true, nvme, Some(DiskFormat::Raw)),
+            ("a,ro,format=qcow2", "a", true, virtio, Some(DiskFormat::Qcow2)),
+        ] {
             let disk = disk(text).unwrap();
-            assert_eq!((disk.path.to_str(), disk.read_only), (Some(path), read_only));
+            assert_eq!((disk.path.to_str(), disk.read_only), (Some(path), read_only), "{text}");
+            assert_eq!((disk.kind, disk.format), (kind, format), "{text}");
         }
-        for empty in ["", ",ro"] {
-            disk(empty).unwrap_err();
+        for bad in ["", ",ro", "a,as=ide", "a,format=vmdk", ",as=nvme"] {
+            disk(bad).unwrap_err();
         }
     }
 }

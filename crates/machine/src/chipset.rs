@@ -344,8 +344,11 @@ impl Chipset {
         self.keyboard().is_some_and(|mut keyboard| keyboard.press(key, down))
     }
 
-    /// The mouse is moved; false without one.
+    /// The pointer is moved: that of the tablet when the guest drives one, else the mouse's. False without either.
     pub(crate) fn moved(&self, motion: Motion) -> bool {
+        if self.endpoints.put_pointer(&motion) {
+            return true;
+        }
         self.keyboard().is_some_and(|mut keyboard| keyboard.moved(motion))
     }
 

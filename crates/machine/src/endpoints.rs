@@ -9,25 +9,30 @@ use linux::kvm::Vm;
 use linux::memory::{GuestMemory, GuestRam};
 use linux::net::{Link, StreamLink, TapLink};
 use pci::{BarError, Occupied, Pin, Place};
+use spec::seat_file::DiskKind;
 
 use crate::ahci::{self, AhciFunction, AhciWorker};
 use crate::bus::{Bus, RangeTaken};
 use crate::display::{Card, DISPI_PORTS, DispiPorts, Display, DisplayFunction, MemoryPlace};
 use crate::events::Events;
 use crate::firmware::acpi::board::intx_gsi;
+use crate::input::Motion;
 use crate::messages::{Lines, Messages, Triggers};
+use crate::nvme::{self, NvmeDisk, NvmeFunction, NvmeWorker};
 use crate::pci_host::PciHost;
-use crate::storage::Storage;
+use crate::storage::{Image, Storage};
 use crate::virtio::{
-    Block, Doorbells, Engine, FunctionError, Interrupt, Net, NetWorker, Rng, SECTOR, VirtioDevice,
-    VirtioFunction, Worker,
+    Block, Doorbells, Engine, FunctionError, Interrupt, Net, NetWorker, Point, Pointer, Rng, SECTOR, Tablet,
+    VirtioDevice, VirtioFunction, Worker,
 };
 
 /// A disk of a machine.
 #[derive(Clone, Debug)]
 pub struct Disk {
     /// What it stores its bytes in.
-    pub storage: Arc<linux::disk::Disk>,
+    pub storage: Image,
+    /// What it is to the guest.
+    pub shown: DiskKind,
     /// Whether the guest may only read it.
     pub read_only: bool,
 }
@@ -115,9 +120,11 @@ pub(crate) struct Plugged {
     engines: Vec<Arc<Engine>>,
     // Each ends its thread when it is dropped.
     _workers: Vec<Worker>,
+    _nvme_workers: Vec<NvmeWorker>,
     _net_workers: Vec<NetWorker>,
     _ahci_worker: Option<AhciWorker>,
     display: Option<Arc<Display>>,
+    tablet: Option<(Pointer, Arc<Engine>)>,
 }
 
 /// The device number of the entropy device on bus 0. Disks follow, whether it is there or not: a disk keeps its name.
@@ -141,13 +148,18 @@ const NETWORK_DEVICE: u8 = 11;
 /// The graphics card's device number, after those of all disks there can be. Root ports begin at 16.
 const DISPLAY_DEVICE: u8 = 10;
 
+/// The tablet's device and function: it comes with the display.
+const TABLET: (u8, u8) = (DISPLAY_DEVICE, 1);
+
 impl Endpoints {
     /// The device numbers in use.
     pub(crate) fn devices(&self) -> Vec<u8> {
         let networks = (NETWORK_DEVICE..).take(self.networks.len());
+        // The display itself has no pin; its tablet has.
+        let display = self.display.as_ref().map(|_| DISPLAY_DEVICE);
         let cdrom = (!self.cdroms.is_empty()).then_some(CDROM_DEVICE);
         let rng = self.rng.then_some(RNG_DEVICE);
-        rng.into_iter().chain(self.disk_devices()).chain(networks).chain(cdrom).collect()
+        rng.into_iter().chain(self.disk_devices()).chain(display).chain(networks).chain(cdrom).collect()
     }
 
     /// The device numbers of the disks, in order.
@@ -158,10 +170,13 @@ impl Endpoints {
     /// What firmware tries to start from, the first one first, as Open Firmware writes device paths: disks, then discs, so
     /// that a system that was installed from a disc is started by the next start.
     ///
-    /// Disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
+    /// Virtio's disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
     /// (OvmfPkg/Library/QemuBootOrderLib) look for.
     pub(crate) fn boot_order(&self) -> Vec<String> {
-        let disks = self.disk_devices().map(|device| format!("/pci@i0cf8/scsi@{device:x}/disk@0,0"));
+        let disks = self.disk_devices().zip(&self.disks).map(|(device, disk)| match disk.shown {
+            DiskKind::Virtio => format!("/pci@i0cf8/scsi@{device:x}/disk@0,0"),
+            DiskKind::Nvme => format!("/pci@i0cf8/nvme@{device:x}"),
+        });
         let drives = (0..self.cdroms.len())
             .map(|port| format!("/pci@i0cf8/pci8086,2922@{CDROM_DEVICE:x}/drive@{port}/disk@0"));
         disks.chain(drives).collect()
@@ -178,7 +193,11 @@ impl Endpoints {
         }
         for (number, (disk, device)) in self.disks.iter().zip(RNG_DEVICE + 1..).enumerate() {
             let name = format!("disk{number}");
-            let block = Block::new(name.clone(), Box::new(Arc::clone(&disk.storage)), disk.read_only);
+            if disk.shown == DiskKind::Nvme {
+                plugged._nvme_workers.push(into.plug_nvme(name, disk, device, &memory)?);
+                continue;
+            }
+            let block = Block::new(name.clone(), disk.storage.storage(), disk.read_only);
             let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
             let engine = into.plug(device, Box::new(block), &memory, bell)?;
             plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
@@ -191,6 +210,12 @@ impl Endpoints {
         }
         if let Some(card) = &self.display {
             plugged.display = Some(into.plug_display(card)?);
+            let pointer = Pointer::default();
+            let bell = Arc::clone(into.events.shared_fd());
+            let tablet = Box::new(Tablet::new(pointer.clone()));
+            let engine = into.plug_at(TABLET, tablet, &memory, bell)?;
+            plugged.engines.push(Arc::clone(&engine));
+            plugged.tablet = Some((pointer, engine));
         }
         Ok(plugged)
     }
@@ -212,6 +237,28 @@ impl Sockets<'_> {
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
         let engine = self.plug(device, Box::new(net), memory, bell)?;
         NetWorker::spawn(name, engine, readable, waits).map_err(EndpointError::Thread)
+    }
+
+    fn plug_nvme(
+        &self,
+        name: String,
+        disk: &Disk,
+        device: u8,
+        memory: &Arc<GuestMemory>,
+    ) -> Result<NvmeWorker, EndpointError> {
+        let triggers = Triggers::default();
+        let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
+        let shown = NvmeDisk {
+            name: name.clone(),
+            number: device,
+            storage: disk.storage.storage(),
+            read_only: disk.read_only,
+        };
+        let controller = nvme::controller(shown, Arc::clone(memory), triggers.clone(), bell);
+        let function = NvmeFunction::new(Arc::clone(&controller))?;
+        let id = self.pci.add(Place::Root { device, function: 0 }, Arc::new(Mutex::new(function)))?;
+        self.messages.plug(id, triggers);
+        NvmeWorker::spawn(name, controller).map_err(EndpointError::Thread)
     }
 
     fn plug_cdroms(
@@ -247,13 +294,23 @@ impl Sockets<'_> {
         memory: &Arc<GuestMemory>,
         bell: Arc<linux::EventFd>,
     ) -> Result<Arc<Engine>, EndpointError> {
+        self.plug_at((device, 0), virtio, memory, bell)
+    }
+
+    fn plug_at(
+        &self,
+        (device, function): (u8, u8),
+        virtio: Box<dyn VirtioDevice>,
+        memory: &Arc<GuestMemory>,
+        bell: Arc<linux::EventFd>,
+    ) -> Result<Arc<Engine>, EndpointError> {
         let triggers = Triggers::default();
         let line = Box::new(self.lines.end(intx_gsi(device, Pin::A.index())));
         let interrupt = Interrupt::new(triggers.clone(), line);
         let engine = Arc::new(Engine::new(virtio, Arc::clone(memory), interrupt, Arc::clone(&bell)));
-        let function = VirtioFunction::new(Arc::clone(&engine), triggers.clone())?;
-        let doorbells = Doorbells::new(self.vm, bell, function.doorbells());
-        let id = self.pci.add(Place::Root { device, function: 0 }, Arc::new(Mutex::new(function)))?;
+        let shown = VirtioFunction::new(Arc::clone(&engine), triggers.clone())?;
+        let doorbells = Doorbells::new(self.vm, bell, shown.doorbells());
+        let id = self.pci.add(Place::Root { device, function }, Arc::new(Mutex::new(shown)))?;
         self.messages.plug(id, triggers);
         self.pci.follow_bars(id, Box::new(doorbells));
         Ok(engine)
@@ -264,6 +321,17 @@ impl Plugged {
     /// The graphics card.
     pub(crate) fn display(&self) -> Option<&Arc<Display>> {
         self.display.as_ref()
+    }
+
+    /// Puts the tablet's pointer somewhere; false when no guest drives it.
+    pub(crate) fn put_pointer(&self, motion: &Motion) -> bool {
+        let Some((pointer, engine)) = self.tablet.as_ref().filter(|(_, engine)| engine.is_running()) else {
+            return false;
+        };
+        let Motion { x, y, wheel, buttons, .. } = *motion;
+        pointer.put(&Point { x, y, wheel, buttons });
+        engine.ring_doorbell();
+        true
     }
 
     /// Serves what the guest has asked of devices without a thread of their own; true when more is left.

@@ -8,7 +8,7 @@ use spec::plan::{
     Notice, Plan, PlanStep, PlannedFunction, PlannedReset, Reason, Refusal, SeatPlan, SeatStart, Source,
     StepAction,
 };
-use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, PageSize};
+use spec::seat_file::{DiskKind, DiskMedia, DisplayKind, FirmwareKind, PageSize};
 
 /// The width at which sentences are broken.
 const WIDTH: usize = 100;
@@ -97,7 +97,8 @@ fn seat_text(out: &mut String, seat: &SeatPlan) {
             DiskMedia::Disk if disk.read_only => ", read only",
             DiskMedia::Disk => "",
         };
-        line(out, 2, &format!("{:<10}{}{kind}", "disk", disk.path.display()));
+        let nvme = if disk.kind == DiskKind::Nvme { ", as NVMe" } else { "" };
+        line(out, 2, &format!("{:<10}{}{kind}{nvme}", "disk", disk.path.display()));
     }
     for network in &seat.networks {
         let place = network.bridge.as_ref().or(network.tap.as_ref()).map_or("", String::as_str);

@@ -10,7 +10,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::SystemTime;
 
 use linux::sysfs::DirectoryTree;
-use rustix::fs::FlockOperation;
 use rustix::io::FdFlags;
 use spec::seat_file::ClockTime;
 use spec::{
@@ -19,6 +18,7 @@ use spec::{
 };
 
 use crate::confine::Confinement;
+use crate::drives::{self, Disk, DriveUnfit};
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
 use crate::functions::{self, CannotAssign, OpenFunctions, Wanted};
 use crate::network::{Network, NoNetwork, OpenNetwork};
@@ -76,15 +76,6 @@ pub enum Start {
     Firmware(Firmware),
 }
 
-/// A disk, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// The file or block device.
-    pub path: PathBuf,
-    /// Whether the guest may only read it.
-    pub read_only: bool,
-}
-
 /// An emulated graphics card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Display {
@@ -120,22 +111,9 @@ pub enum LaunchError {
     /// The firmware cannot be had.
     #[error(transparent)]
     Firmware(#[from] FirmwareUnfit),
-    /// Another machine uses the disk.
-    #[error(
-        "the disk {} is in use by another machine; one machine may write a disk, or several may read it if each has it read-only (FILE,ro)", path.display()
-    )]
-    DiskInUse {
-        /// Which.
-        path: PathBuf,
-    },
-    /// A disc that is none.
-    #[error(
-        "{} is not an ISO image: no volume of ISO 9660 or UDF begins at its byte 32768; give it as --disk if it is one, and if it was downloaded, compare its checksum", path.display()
-    )]
-    NotADisc {
-        /// Which.
-        path: PathBuf,
-    },
+    /// A disk or disc cannot be had.
+    #[error(transparent)]
+    Drive(#[from] DriveUnfit),
     /// A network card has no wire.
     #[error(transparent)]
     Network(#[from] NoNetwork),
@@ -236,8 +214,8 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let functions = open_functions(request)?;
     let kvm = open_kvm()?;
     let start = open_start(&request.start)?;
-    let disks = request.disks.iter().map(open_disk).collect::<Result<Vec<_>, _>>()?;
-    let cdroms = request.cdroms.iter().map(|path| open_disc(path)).collect::<Result<Vec<_>, _>>()?;
+    let disks = request.disks.iter().map(Disk::open).collect::<Result<Vec<_>, _>>()?;
+    let cdroms = request.cdroms.iter().map(|path| drives::open_disc(path)).collect::<Result<Vec<_>, _>>()?;
     let networks = open_networks(request)?;
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
@@ -258,7 +236,12 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             .disks
             .iter()
             .zip(&disks)
-            .map(|(disk, file)| DiskSpec { file: number(file), read_only: disk.read_only })
+            .map(|(disk, (file, format))| DiskSpec {
+                file: number(file),
+                format: *format,
+                shown: disk.kind,
+                read_only: disk.read_only,
+            })
             .collect(),
         cdroms: cdroms.iter().map(number).collect(),
         hyperv: request.hyperv.clone(),
@@ -289,7 +272,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let assigned = functions.iter().flat_map(OpenFunctions::files);
     for fd in inherited
         .chain(start.files())
-        .chain(&disks)
+        .chain(disks.iter().map(|(file, _)| file))
         .chain(&cdroms)
         .chain(assigned)
         .chain([&report_end, &spec_end])
@@ -473,41 +456,6 @@ fn open(what: &'static str, path: &Path) -> Result<OwnedFd, LaunchError> {
     Ok(file.into())
 }
 
-/// Opens a disk and keeps other machines from it: the lock belongs to the open file, so it lasts until the machine's
-/// process, which inherits it, ends.
-fn open_disk(disk: &Disk) -> Result<OwnedFd, LaunchError> {
-    let path = &disk.path;
-    let failed = |errno| LaunchError::Open { what: "disk", path: path.clone(), errno };
-    let file = File::options().read(true).write(!disk.read_only).open(path).map_err(failed)?;
-    let lock = match disk.read_only {
-        true => FlockOperation::NonBlockingLockShared,
-        false => FlockOperation::NonBlockingLockExclusive,
-    };
-    match rustix::fs::flock(&file, lock) {
-        Ok(()) => Ok(file.into()),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(LaunchError::DiskInUse { path: path.clone() }),
-        Err(errno) => Err(failed(errno.into())),
-    }
-}
-
-/// Where a disc's volume descriptors begin (ECMA-119, section 6.2.1), how long the letters at their second byte are, and
-/// what they can be: ISO 9660's, or those of UDF's beginning (ECMA-167, section 2/9.1).
-const VOLUMES: u64 = 32768;
-const VOLUME_LETTERS: [&[u8; 5]; 2] = [b"CD001", b"BEA01"];
-
-/// Opens a disc, and sees whether it is one.
-fn open_disc(path: &Path) -> Result<OwnedFd, LaunchError> {
-    use std::os::unix::fs::FileExt;
-    let disc = Disk { path: path.to_owned(), read_only: true };
-    let file = File::from(open_disk(&disc)?);
-    let mut volume = [0; 6];
-    let read = file.read_exact_at(&mut volume, VOLUMES);
-    if read.is_err() || !VOLUME_LETTERS.iter().any(|letters| volume.ends_with(*letters)) {
-        return Err(LaunchError::NotADisc { path: disc.path });
-    }
-    Ok(file.into())
-}
-
 pub(crate) fn listen(path: &Path) -> Result<OwnedFd, LaunchError> {
     let failed = |errno| LaunchError::ControlSocket { path: path.to_owned(), errno };
     // Who may write to the socket steers the machine: nobody but its owner.
@@ -555,7 +503,7 @@ mod tests {
 
     use spec::Bytes;
 
-    use super::{Disk, LaunchError, check_memory, listen, open, open_disk};
+    use super::{LaunchError, check_memory, listen, open};
 
     #[test]
     fn more_memory_than_the_host_has_is_refused_with_both_numbers() {
@@ -570,29 +518,6 @@ mod tests {
             let error = open("kernel", Path::new(path)).unwrap_err().to_string();
             assert!(error.starts_with(&format!("open the kernel {path}: ")), "{error}");
         }
-    }
-
-    #[test]
-    fn a_disk_has_one_writer_or_many_readers() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let disk = |read_only| Disk { path: file.path().to_owned(), read_only };
-        for (first, second, both) in
-            [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
-        {
-            let held = open_disk(&disk(first)).unwrap();
-            match open_disk(&disk(second)) {
-                Ok(_) => assert!(both, "{first} {second}"),
-                Err(error) => {
-                    assert!(
-                        !both && matches!(error, LaunchError::DiskInUse { .. }),
-                        "{first} {second} {error}"
-                    );
-                }
-            }
-            drop(held);
-        }
-        let error = open_disk(&Disk { path: "/nowhere/disk".into(), read_only: true }).unwrap_err();
-        assert!(error.to_string().starts_with("open the disk /nowhere/disk: "), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod confine;
 pub mod control;
 mod documents;
+pub mod drives;
 pub mod firmware;
 pub mod functions;
 pub mod launch;

@@ -7,9 +7,10 @@ use spec::plan::{ClaimedFunction, PlannedFunction, PlannedNetwork, SeatPlan, Sea
 use spec::seat_file::{DiskMedia, DisplayKind, FirmwareKind, HypervisorFeatures, PageSize};
 use spec::{HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
+use crate::drives::Disk;
 use crate::firmware::Firmware;
 use crate::functions::Wanted;
-use crate::launch::{Disk, Display, Request, Start};
+use crate::launch::{Display, Request, Start};
 use crate::network::{Network, Wire};
 use crate::places::SeatPlaces;
 
@@ -61,7 +62,12 @@ pub fn request(
             .disks
             .iter()
             .filter(|disk| disk.media == DiskMedia::Disk)
-            .map(|disk| Disk { path: disk.path.clone(), read_only: disk.read_only })
+            .map(|disk| Disk {
+                path: disk.path.clone(),
+                read_only: disk.read_only,
+                format: disk.format,
+                kind: disk.kind,
+            })
             .collect(),
         cdroms: seat
             .disks

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::seat_file::FirmwareKind;
-use crate::seat_file::MacAddress;
+use crate::seat_file::{DiskFormat, DiskKind, MacAddress};
 use crate::{AssignedSpec, Bytes};
 
 /// A file descriptor that the process inherits: the proof that it may use what is behind it.
@@ -84,12 +84,18 @@ const fn present() -> bool {
     true
 }
 
-/// A disk of a machine: its bytes are those of a file or block device, one to one.
+/// A disk of a machine: its bytes are in a file or block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskSpec {
     /// The file or block device, open for what the guest may do.
     pub file: InheritedFd,
+    /// How its bytes are the disk's.
+    #[serde(default)]
+    pub format: DiskFormat,
+    /// What the guest finds.
+    #[serde(default)]
+    pub shown: DiskKind,
     /// Whether the guest may only read it.
     #[serde(default)]
     pub read_only: bool,

@@ -14,21 +14,30 @@ pub(crate) fn key(machine: &Machine, code: u16, down: bool) -> ControlAnswer {
     }
 }
 
-/// Puts the pointer somewhere. The mouse knows motion only: it is moved from where the pointer was put before.
+/// Where the pointer was put last, and in a picture of which size.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pointer {
+    pub(crate) at: (u16, u16),
+    pub(crate) picture: (u32, u32),
+}
+
+/// Puts the pointer somewhere. A mouse knows motion only: it is moved from where the pointer was put before.
 pub(crate) fn point(
     machine: &Machine,
-    before: &mut (u16, u16),
+    pointer: &mut Pointer,
     to: (u16, u16),
     wheel: i32,
     buttons: u8,
 ) -> ControlAnswer {
     let motion = Motion {
-        dx: i32::from(to.0) - i32::from(before.0),
-        dy: i32::from(to.1) - i32::from(before.1),
+        x: (to.0, pointer.picture.0),
+        y: (to.1, pointer.picture.1),
+        dx: i32::from(to.0) - i32::from(pointer.at.0),
+        dy: i32::from(to.1) - i32::from(pointer.at.1),
         wheel,
         buttons,
     };
-    *before = to;
+    pointer.at = to;
     if machine.moved(motion) {
         ControlAnswer::Done
     } else {

@@ -20,7 +20,8 @@ use std::time::Instant;
 use linux::inherit::{self, InheritError};
 use linux::kvm::Kvm;
 use machine::boot::Kernel;
-use machine::{Config, Disk, DisplayConfig, Firmware, HyperV, Machine, Network, Start};
+use machine::{Config, Disk, DisplayConfig, Firmware, HyperV, Image, Machine, Network, Qcow2, Start};
+use spec::seat_file::DiskFormat;
 use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, LinkKind, MachineSpec, NetworkSpec};
 
 use crate::console::Console;
@@ -105,7 +106,10 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         console,
         control,
         signals,
-        pointer: (0, 0),
+        pointer: input::Pointer {
+            at: (0, 0),
+            picture: spec.display.map_or((0, 0), |display| (display.width.into(), display.height.into())),
+        },
         counters,
         firmware_log: spec
             .firmware
@@ -146,14 +150,21 @@ fn start_of(spec: &MachineSpec) -> Result<Start, String> {
 
 /// The disk behind an inherited fd; `number` counts from 1, as people do.
 fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
-    let storage = linux::disk::Disk::from_file(take(disk.file)?)
+    let file = linux::disk::Disk::from_file(take(disk.file)?)
         .map_err(|errno| format!("disk {number} cannot be used: {errno}; give a file or a block device"))?;
+    let file = Arc::new(file);
+    let storage = match disk.format {
+        DiskFormat::Raw => Image::Raw(file),
+        DiskFormat::Qcow2 => Qcow2::open(file, disk.read_only)
+            .map(|image| Image::Qcow2(Arc::new(image)))
+            .map_err(|error| format!("disk {number} cannot be used as qcow2: {error}"))?,
+    };
     if storage.len() < Disk::SMALLEST {
         return Err(format!(
             "disk {number} is empty; make it as large as it is to be (`truncate -s 20G FILE`)"
         ));
     }
-    Ok(Disk { storage: storage.into(), read_only: disk.read_only })
+    Ok(Disk { storage, shown: disk.shown, read_only: disk.read_only })
 }
 
 /// The disc behind an inherited fd.

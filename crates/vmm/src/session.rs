@@ -29,7 +29,7 @@ pub(crate) struct Session<'a> {
     pub(crate) control: Control,
     pub(crate) signals: Signals,
     /// Where the pointer was put last.
-    pub(crate) pointer: (u16, u16),
+    pub(crate) pointer: input::Pointer,
     pub(crate) counters: &'a mut Counters,
     /// Where what firmware writes to its debug port goes; a file, so that writing does not wait.
     pub(crate) firmware_log: Option<File>,
@@ -187,7 +187,13 @@ impl Session<'_> {
             ControlRequest::Pointer { x, y, buttons, wheel } => {
                 input::point(machine, pointer, (x, y), i32::from(wheel), buttons)
             }
-            ControlRequest::Picture => picture::hand_over(machine, file),
+            ControlRequest::Picture => {
+                let answer = picture::hand_over(machine, file);
+                if let ControlAnswer::Picture { width, height } = answer {
+                    pointer.picture = (width, height);
+                }
+                answer
+            }
             ControlRequest::Pause => {
                 machine.pause();
                 ControlAnswer::Done

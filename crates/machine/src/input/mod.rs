@@ -11,9 +11,13 @@ pub(crate) use keyboard::Keyboard;
 pub(crate) use mouse::Mouse;
 pub(crate) use scancode::to_set_1;
 
-/// What a person does with a pointer: where it is now, or by how much it moved, and which buttons are down.
+/// What a person does with a pointer: where in the picture it is, by how much it moved, and which buttons are down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Motion {
+    /// Pixels from the picture's left, and the picture's width.
+    pub x: (u16, u32),
+    /// Pixels from the picture's top, and the picture's height.
+    pub y: (u16, u32),
     /// To the right, in pixels.
     pub dx: i32,
     /// Downward, in pixels.

@@ -78,7 +78,7 @@ impl Mouse {
             dx: add(self.motion.dx, motion.dx),
             dy: add(self.motion.dy, motion.dy),
             wheel: add(self.motion.wheel, motion.wheel),
-            buttons: motion.buttons,
+            ..motion
         };
         if !self.reporting {
             (self.motion.dx, self.motion.dy, self.motion.wheel) = (0, 0, 0);
@@ -176,7 +176,7 @@ impl Mouse {
     /// Puts what there is to tell into packets, as far as there is room.
     fn report(&mut self) {
         while self.reporting && !self.on_demand && !self.echoing && self.waiting.len() + LONGEST <= ROOM {
-            let Motion { dx, dy, wheel, buttons } = self.motion;
+            let Motion { dx, dy, wheel, buttons, .. } = self.motion;
             if (dx, dy, wheel) == (0, 0, 0) && buttons == self.told_buttons {
                 return;
             }
@@ -248,8 +248,8 @@ mod tests {
     fn motion_becomes_packets() {
         let wheel = [0xf3, 200, 0xf3, 100, 0xf3, 80, 0xf4];
         for (commands, motion, bytes) in [
-            (&[0xf4][..], Motion { dx: 3, dy: 2, wheel: 0, buttons: 1 }, vec![0x29, 3, 0xfe]),
-            (&[0xf4], Motion { dx: -3, dy: -2, wheel: 1, buttons: 0 }, vec![0x18, 0xfd, 2]),
+            (&[0xf4][..], Motion { dx: 3, dy: 2, buttons: 1, ..Motion::default() }, vec![0x29, 3, 0xfe]),
+            (&[0xf4], Motion { dx: -3, dy: -2, wheel: 1, ..Motion::default() }, vec![0x18, 0xfd, 2]),
             (&[0xf4], Motion { dx: 300, ..Motion::default() }, vec![0x08, 255, 0, 0x08, 45, 0]),
             (&wheel, Motion { wheel: -1, ..Motion::default() }, vec![0x08, 0, 0, 0xff]),
             (&[], Motion { dx: 3, ..Motion::default() }, vec![]),
@@ -264,7 +264,7 @@ mod tests {
     fn motion_that_nobody_takes_adds_up_within_bounds() {
         let (mut mouse, _) = told(&[0xf4]);
         for _ in 0..10_000 {
-            mouse.moved(Motion { dx: i32::MAX, dy: i32::MIN, wheel: 9, buttons: 0xff });
+            mouse.moved(Motion { dx: i32::MAX, dy: i32::MIN, wheel: 9, buttons: 0xff, ..Motion::default() });
             assert!(mouse.waiting.len() <= ROOM);
         }
         for byte in 0..=255 {

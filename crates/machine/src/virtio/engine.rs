@@ -88,13 +88,23 @@ impl Engine {
     }
 
     /// Has the queues looked at.
-    pub(super) fn ring_doorbell(&self) {
+    pub(crate) fn ring_doorbell(&self) {
         // The counter cannot overflow by adding one: it is read as soon as it is not zero.
         let _ = self.doorbell.write(1);
     }
 
     pub(super) fn kind(&self) -> Kind {
         self.lock().device.kind()
+    }
+
+    /// Hands what the driver writes to the configuration to the device; gives what the configuration is then.
+    pub(super) fn configure(&self, offset: u64, data: &[u8]) -> Option<Vec<u8>> {
+        self.lock().device.configure(usize::try_from(offset).ok()?, data)
+    }
+
+    /// Whether a driver uses the device.
+    pub(crate) fn is_running(&self) -> bool {
+        self.may_run()
     }
 
     /// Whether the driver must reset the device.

@@ -239,7 +239,13 @@ impl Function for VirtioFunction {
                 self.engine.ring_doorbell();
                 Vec::new()
             }
-            Part::Isr | Part::Device(_) => Vec::new(),
+            Part::Device(offset) => {
+                if let Some(config) = self.engine.configure(offset, data) {
+                    self.kind.config = config;
+                }
+                Vec::new()
+            }
+            Part::Isr => Vec::new(),
             Part::Rest => self.write_messages(offset, data),
         }
     }

@@ -18,6 +18,7 @@ mod registers;
 mod request;
 mod ring;
 mod rng;
+mod tablet;
 #[cfg(test)]
 mod testing;
 mod worker;
@@ -30,6 +31,7 @@ pub(crate) use function::VirtioFunction;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use net::{Net, NetWorker};
 pub(crate) use rng::Rng;
+pub(crate) use tablet::{Point, Pointer, Tablet};
 pub(crate) use worker::Worker;
 
 use request::Request;
@@ -63,6 +65,13 @@ pub(crate) trait VirtioDevice: Send {
     /// Learns which of its features the driver has accepted. Requests follow.
     fn accept(&mut self, features: u64) {
         let _ = features;
+    }
+
+    /// Takes what the driver writes to its configuration, and gives the configuration as it is then; `None` for devices
+    /// whose configuration is only read.
+    fn configure(&mut self, offset: usize, data: &[u8]) -> Option<Vec<u8>> {
+        let _ = (offset, data);
+        None
     }
 
     /// Whether it can carry a request of this queue out now; one that cannot has itself served again when it can.

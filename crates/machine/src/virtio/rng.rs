@@ -44,7 +44,7 @@ impl VirtioDevice for Rng {
 
     fn answer(&mut self, _queue: usize, request: Request<'_>) -> Result<u32, Broken> {
         let wanted = request.writable.len();
-        if wanted == 0 || request.readable.len() != 0 {
+        if wanted == 0 || !request.readable.is_empty() {
             return Err(Broken::Request);
         }
         let mut bytes = [0; BYTES_IN_ONE_REQUEST];

@@ -346,7 +346,7 @@ pub struct VirtualFunctionRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DiskRequest {
-    /// The file or block device behind it, byte for byte.
+    /// The file or block device behind it.
     #[schemars(with = "String", extend("format" = "absolute-path"), example = &"/var/lib/allod/anna.img")]
     pub path: PathBuf,
     /// Whether the seat may only read it.
@@ -357,6 +357,37 @@ pub struct DiskRequest {
     #[serde(default)]
     #[schemars(example = &"cdrom")]
     pub media: DiskMedia,
+    /// How the file's bytes are the disk's. Without it: `qcow2` when both the file's name and its first bytes say so, else
+    /// `raw`; a file whose name and bytes say different things is refused until this is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"qcow2")]
+    pub format: Option<DiskFormat>,
+    /// The kind of disk that the seat's system finds.
+    #[serde(default, rename = "as")]
+    #[schemars(example = &"nvme")]
+    pub kind: DiskKind,
+}
+
+/// How a file's bytes are a disk's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// One to one.
+    #[default]
+    Raw,
+    /// QEMU's format: a file that grows with what is written. It stands alone: without a backing file or snapshots.
+    Qcow2,
+}
+
+/// The kinds of disk that there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskKind {
+    /// A virtio disk: the fastest, for systems that have its driver (Linux has, Windows has not).
+    #[default]
+    Virtio,
+    /// An NVMe disk, which all systems of today have a driver for.
+    Nvme,
 }
 
 /// What a seat sees of a virtual drive.

@@ -32,6 +32,8 @@ usb = "046d:c31c"
 
 [[seat.disk]]
 path = "/dev/vg/anna"
+format = "raw"
+as = "nvme"
 
 [[seat.disk]]
 path = "/iso/debian.iso"
@@ -310,6 +312,8 @@ fn piece() -> impl Strategy<Value = String> {
         "tap",
         "bridge",
         "media",
+        "format",
+        "as",
         "read-only",
         "cores",
         "cpus.count",

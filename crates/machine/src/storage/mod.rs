@@ -2,9 +2,45 @@
 //!
 //! Not here: files (`linux::disk`), and what a guest may ask for (`virtio::block`, `ahci`).
 
+pub(crate) mod qcow2;
+
 use std::io;
+use std::sync::Arc;
 
 use linux::memory::VolatileSlice;
+
+use qcow2::Qcow2;
+
+/// An open image: how a file's bytes are a disk's.
+#[derive(Clone, Debug)]
+pub enum Image {
+    /// One to one.
+    Raw(Arc<linux::disk::Disk>),
+    /// As its tables say.
+    Qcow2(Arc<Qcow2>),
+}
+
+impl Image {
+    /// Bytes of the disk.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Raw(file) => file.len(),
+            Self::Qcow2(image) => Storage::len(image),
+        }
+    }
+
+    /// Whether the disk has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn storage(&self) -> Box<dyn Storage> {
+        match self {
+            Self::Raw(file) => Box::new(Arc::clone(file)),
+            Self::Qcow2(image) => Box::new(Arc::clone(image)),
+        }
+    }
+}
 
 /// What stores the bytes of a disk.
 pub(crate) trait Storage: Send {
@@ -20,7 +56,7 @@ pub(crate) trait Storage: Send {
     fn discard(&self, offset: u64, len: u64) -> io::Result<()>;
 }
 
-impl Storage for std::sync::Arc<linux::disk::Disk> {
+impl Storage for Arc<linux::disk::Disk> {
     fn len(&self) -> u64 {
         linux::disk::Disk::len(self)
     }

@@ -1,0 +1,193 @@
+//! Disks and discs of a machine: opened, kept from other machines, and what their bytes are decided.
+//!
+//! Not here: what is in an image; the machine, which is shut in, looks at that.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use spec::seat_file::{DiskFormat, DiskKind};
+
+/// A disk, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The file or block device.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub read_only: bool,
+    /// How the file's bytes are the disk's; without it, as its name and its first bytes say, when they agree.
+    pub format: Option<DiskFormat>,
+    /// What the guest finds.
+    pub kind: DiskKind,
+}
+
+/// A disk or disc cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveUnfit {
+    /// A file could not be opened.
+    #[error("open the disk {}: {errno}", path.display())]
+    Open {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the kernel said.
+        errno: std::io::Error,
+    },
+    /// Another machine uses it.
+    #[error(
+        "the disk {} is in use by another machine; one machine may write a disk, or several may read it if each has it read-only (FILE,ro)", path.display()
+    )]
+    InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// Name and bytes of a disk say different things.
+    #[error(
+        "{} {}, so it is not clear how its bytes are the disk's; say format=raw or format=qcow2 (a guest can write anything into a raw disk, so its bytes alone decide nothing)", path.display(),
+        if *is_named { "is called qcow2 and does not begin as such an image does" } else { "begins as a qcow2 image does and is not called so" }
+    )]
+    UnclearFormat {
+        /// Which.
+        path: PathBuf,
+        /// Whether it is the name that says qcow2.
+        is_named: bool,
+    },
+    /// A disc that is none.
+    #[error(
+        "{} is not an ISO image: no volume of ISO 9660 or UDF begins at its byte 32768; give it as --disk if it is one, and if it was downloaded, compare its checksum", path.display()
+    )]
+    NotADisc {
+        /// Which.
+        path: PathBuf,
+    },
+}
+
+/// The first bytes of a qcow2 image.
+const QCOW2: &[u8; 4] = b"QFI\xfb";
+
+impl Disk {
+    /// Opens a disk, and decides how its bytes are the disk's.
+    pub(crate) fn open(&self) -> Result<(OwnedFd, DiskFormat), DriveUnfit> {
+        use std::os::unix::fs::FileExt;
+        let file = File::from(open_disk(self)?);
+        if let Some(format) = self.format {
+            return Ok((file.into(), format));
+        }
+        let mut first = [0; 4];
+        let begins = file.read_exact_at(&mut first, 0).is_ok() && first == *QCOW2;
+        let is_named = self.path.extension().is_some_and(|extension| extension == "qcow2");
+        match (is_named, begins) {
+            (true, true) => Ok((file.into(), DiskFormat::Qcow2)),
+            (false, false) => Ok((file.into(), DiskFormat::Raw)),
+            _ => Err(DriveUnfit::UnclearFormat { path: self.path.clone(), is_named }),
+        }
+    }
+}
+
+/// Opens a disk and keeps other machines from it: the lock belongs to the open file, so it lasts until the machine's
+/// process, which inherits it, ends.
+fn open_disk(disk: &Disk) -> Result<OwnedFd, DriveUnfit> {
+    let path = &disk.path;
+    let failed = |errno| DriveUnfit::Open { path: path.clone(), errno };
+    let file = File::options().read(true).write(!disk.read_only).open(path).map_err(failed)?;
+    let lock = match disk.read_only {
+        true => FlockOperation::NonBlockingLockShared,
+        false => FlockOperation::NonBlockingLockExclusive,
+    };
+    match rustix::fs::flock(&file, lock) {
+        Ok(()) => Ok(file.into()),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DriveUnfit::InUse { path: path.clone() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+/// Where a disc's volume descriptors begin (ECMA-119, section 6.2.1), how long the letters at their second byte are, and
+/// what they can be: ISO 9660's, or those of UDF's beginning (ECMA-167, section 2/9.1).
+const VOLUMES: u64 = 32768;
+const VOLUME_LETTERS: [&[u8; 5]; 2] = [b"CD001", b"BEA01"];
+
+/// Opens a disc, and sees whether it is one.
+pub(crate) fn open_disc(path: &Path) -> Result<OwnedFd, DriveUnfit> {
+    use std::os::unix::fs::FileExt;
+    let disc = Disk { path: path.to_owned(), read_only: true, format: None, kind: DiskKind::default() };
+    let file = File::from(open_disk(&disc)?);
+    let mut volume = [0; 6];
+    let read = file.read_exact_at(&mut volume, VOLUMES);
+    if read.is_err() || !VOLUME_LETTERS.iter().any(|letters| volume.ends_with(*letters)) {
+        return Err(DriveUnfit::NotADisc { path: disc.path });
+    }
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use spec::seat_file::{DiskFormat, DiskKind};
+
+    use super::{Disk, DriveUnfit, open_disc, open_disk};
+
+    fn disk_at(path: &Path, read_only: bool) -> Disk {
+        Disk { path: path.to_owned(), read_only, format: None, kind: DiskKind::default() }
+    }
+
+    #[test]
+    fn bytes_alone_do_not_make_a_disk_qcow2() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes, format, found) in [
+            ("a.img", &b"anything"[..], None, Some(DiskFormat::Raw)),
+            ("a.qcow2", &b"QFI\xfb and so on"[..], None, Some(DiskFormat::Qcow2)),
+            ("b.img", &b"QFI\xfb written by a guest"[..], None, None),
+            ("b.qcow2", &b"no header"[..], None, None),
+            ("c.img", &b"QFI\xfb"[..], Some(DiskFormat::Raw), Some(DiskFormat::Raw)),
+            ("d.img", &b""[..], None, Some(DiskFormat::Raw)),
+            ("d.qcow2", &b"x"[..], Some(DiskFormat::Qcow2), Some(DiskFormat::Qcow2)),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let opened = Disk::open(&Disk { format, ..disk_at(&path, true) });
+            match (opened, found) {
+                (Ok((_, is)), Some(format)) => assert_eq!(is, format, "{name}"),
+                (Err(error), None) => assert!(error.to_string().contains("say format=raw"), "{error}"),
+                (opened, _) => panic!("{name}: {opened:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_disc_begins_with_a_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        for (letters, is_one) in
+            [(&b"\x01CD001"[..], true), (b"\x00BEA01", true), (b"\x01CD002", false), (b"", false)]
+        {
+            let path = folder.path().join("disc");
+            std::fs::write(&path, [&[0; 32768][..], letters].concat()).unwrap();
+            match open_disc(&path) {
+                Ok(_) => assert!(is_one, "{letters:?}"),
+                Err(error) => {
+                    assert!(!is_one && error.to_string().contains("is not an ISO image"), "{error}")
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_disk_has_one_writer_or_many_readers() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let disk = |read_only| disk_at(file.path(), read_only);
+        for (first, second, both) in
+            [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+        {
+            let held = open_disk(&disk(first)).unwrap();
+            match open_disk(&disk(second)) {
+                Ok(_) => assert!(both, "{first} {second}"),
+                Err(error) => {
+                    assert!(!both && matches!(error, DriveUnfit::InUse { .. }), "{first} {second} {error}");
+                }
+            }
+            drop(held);
+        }
+        let error = open_disk(&disk_at(Path::new("/nowhere/disk"), true)).unwrap_err();
+        assert!(error.to_string().starts_with("open the disk /nowhere/disk: "), "{error}");
+    }
+}
