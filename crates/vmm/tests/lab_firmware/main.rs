@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 mod disks;
+mod drives;
 #[path = "../picture/mod.rs"]
 mod picture;
 mod screen;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 12] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -44,6 +45,14 @@ const SCENARIOS: [Scenario; 10] = [
     shared(
         "what_uefi_firmware_writes_is_on_the_display",
         screen::what_uefi_firmware_writes_is_on_the_display,
+    ),
+    shared(
+        "debian_starts_from_a_disc_by_bios_and_by_uefi",
+        drives::debian_starts_from_a_disc_by_bios_and_by_uefi,
+    ),
+    shared(
+        "debian_starts_from_a_packed_image_shown_as_an_nvme_disk",
+        drives::debian_starts_from_a_packed_image_shown_as_an_nvme_disk,
     ),
     // It takes a card from the host.
     Scenario {

@@ -112,7 +112,12 @@ fn read_text(picture: &Picture, font: &[Glyph]) -> Vec<String> {
     let character = |column: u32, row: u32| {
         let glyph = glyph(picture, (column * 9, row * 16), 16);
         let found = font.iter().position(|known| *known == glyph);
-        found.and_then(|code| u8::try_from(code).ok()).map_or('\u{fffd}', char::from)
+        match found {
+            // The first character is as empty as the space.
+            Some(0) => ' ',
+            Some(code) => u8::try_from(code).map_or('\u{fffd}', char::from),
+            None => '\u{fffd}',
+        }
     };
     (0..25).map(|row| (0..80).map(|column| character(column, row)).collect()).collect()
 }
