@@ -91,7 +91,7 @@ pub(crate) fn what_a_bios_writes_is_on_the_display(host: &Host) -> Result<(), Fa
     type_until(host, &TYPED, "heard allod")?;
     let lines = read_text(&picture::take(host, CONTROL)?, &font);
     end(host)?;
-    assert!(lines.iter().any(|line| line.trim_end().ends_with("heard allod"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.trim_end().ends_with("heard allod")), "{lines:?}");
     Ok(())
 }
 
