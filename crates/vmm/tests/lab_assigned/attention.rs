@@ -3,8 +3,44 @@
 use lab::{Failure, Host};
 use serde_json::json;
 
-use crate::guests::{debian, does, find, prepare, start, take, wait_for, wait_for_end};
-use crate::{E1000E, NVME};
+use crate::guests::{debian, does, find, prepare, put_file, run, start, take, wait_for, wait_for_end};
+use crate::micro_guest;
+use crate::{E1000E, NVME, VIRTIO_GPU};
+
+/// `mov dx, 0x3f8; mov al, '@'; out dx, al; halt: hlt; jmp halt`
+const SAY_AND_HALT: [u8; 10] = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'@', 0xee, 0xf4, 0xeb, 0xfd];
+
+/// The card reports an error on its bus. The guest is a few instructions: no kernel of its could have a part in what comes.
+pub(crate) fn bus_error(host: &Host) -> Result<(), Failure> {
+    let card = find(host, VIRTIO_GPU)?;
+    take(host, &[&card])?;
+    put_file(host, "/tmp/micro-guest", &micro_guest::elf(&SAY_AND_HALT))?;
+    let command = format!(
+        "allod run --report /tmp/report --kernel /tmp/micro-guest --memory 32M --device {card} < /dev/null"
+    );
+    does(host, "rm -f /tmp/report")?;
+    start(host, &command)?;
+    wait_for(host, "@")?;
+    // One that cannot be corrected and is not fatal to the link.
+    let answer = host.hardware().control()?.monitor("pcie_aer_inject_error gpu0 COMP_ABORT")?;
+    let (console, report) = wait_for_end(host)?;
+    let message = report["message"].as_str().unwrap_or_default();
+    assert_eq!(report["cause"], "fault", "{answer} {console} {report}");
+    assert!(message.contains("AER") && message.contains(&card), "{report}");
+    assert!(console.contains("AER") && console.contains(&card), "the user is told, too: {console}");
+    // The card is the host's, to use again.
+    let again = run(
+        host,
+        &format!(
+            "cd /sys/bus/pci/devices/{card}; echo {card} > driver/unbind; echo > driver_override; \
+             echo {card} > /sys/bus/pci/drivers_probe; basename $(readlink driver); pgrep -cx allod-vmm; \
+             dmesg | grep -c 'AER.*{card}'"
+        ),
+    )?;
+    let words: Vec<_> = again.stdout.lines().collect();
+    assert!(matches!(words[..], ["virtio-pci", "0", reports] if reports != "0"), "{again:?}");
+    Ok(())
+}
 
 /// Somebody asks the host to let a card go, in the middle of its work.
 pub(crate) fn asked_back(host: &Host) -> Result<(), Failure> {

@@ -5,14 +5,14 @@ use lab::{Failure, Host};
 use crate::guests::{
     TOOLS, TOOLS_DISK, debian, does, find, guest, prepare, start, stop, take, wait_for, wait_for_end,
 };
-use crate::{AC97, HDA, XHCI};
+use crate::{AC97, HDA, VIRTIO_GPU, XHCI};
 
 /// The screens of the desk: the emulator's name, the ids and which of several, the driver.
 const SCREENS: [(&str, &str, usize, &str); 4] = [
     ("screen0", "1234:1111", 2, "bochs"),
     ("screen1", "1234:1111", 1, "bochs"),
     ("screen2", "1002:5046", 1, "aty128fb"),
-    ("screen3", "1af4:1050", 1, "virtio_gpu"),
+    ("screen3", VIRTIO_GPU, 1, "virtio_gpu"),
 ];
 
 /// Each card's half pictures: red, green and blue above and below.

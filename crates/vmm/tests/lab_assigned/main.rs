@@ -22,11 +22,12 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
+    shared("an_error_on_the_bus_ends_the_machine_and_says_so", "cards", attention::bus_error),
     // Last of these, for its card is gone.
     shared("a_card_that_the_host_wants_back_ends_its_machine_alone", "cards", attention::asked_back),
     shared("each_picture_is_what_the_guest_drew_on_that_card", "screens", desk::pictures),
@@ -57,3 +58,4 @@ const XHCI: &str = "1b36:000d";
 const EDU: &str = "1234:11e8";
 const HDA: &str = "8086:293e";
 const AC97: &str = "8086:2415";
+const VIRTIO_GPU: &str = "1af4:1050";
