@@ -3,11 +3,12 @@
 //! Not here: what a guest may ask for, and sectors. Offsets and lengths are bytes.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use vm_memory::VolatileSlice;
+use vm_memory::bitmap::BitmapSlice;
 
 /// An open disk.
 #[derive(Debug)]
@@ -90,49 +91,65 @@ impl Disk {
             let mut left: Vec<VolatileSlice<'_>> = parts.to_vec();
             left.retain(|part| !part.is_empty());
             while !left.is_empty() {
-                let moved = self.transfer_once(direction, offset, &left)?;
+                let moved = transfer_once(self.file.as_fd(), direction, offset, &left)?;
                 offset += moved as u64;
                 skip(&mut left, moved);
             }
         }
         Ok(())
     }
+}
 
-    /// Makes one call; gives how many bytes moved, at least one.
-    fn transfer_once(
-        &self,
-        direction: Direction,
-        offset: u64,
-        parts: &[VolatileSlice<'_>],
-    ) -> io::Result<usize> {
-        let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(Errno::OVERFLOW))?;
-        let guards: Vec<_> = parts.iter().map(VolatileSlice::ptr_guard_mut).collect();
-        let vectors: Vec<libc::iovec> = guards
-            .iter()
-            .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
-            .collect();
-        // `chunks` has bounded the number.
-        let count = vectors.len() as libc::c_int;
-        let fd = self.file.as_raw_fd();
-        loop {
-            // Slices of guest memory are raw on purpose, as the guest may use it meanwhile: std's vectored calls want
-            // references.
-            // SAFETY: each vector names memory that its guard keeps mapped; the kernel writes or reads no more than
-            // its length, and no Rust reference to that memory exists.
-            let moved = unsafe {
-                match direction {
-                    Direction::Read => libc::preadv(fd, vectors.as_ptr(), count, offset),
-                    Direction::Write => libc::pwritev(fd, vectors.as_ptr(), count, offset),
-                }
-            };
-            match usize::try_from(moved) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(moved) => return Ok(moved),
-                Err(_) => match io::Error::last_os_error() {
-                    error if error.kind() == io::ErrorKind::Interrupted => {}
-                    error => return Err(error),
-                },
+/// Reads what comes at `offset` into guest memory, in one call: as much as there is and `part` takes.
+///
+/// # Errors
+/// What the kernel said; the end of the file is one.
+pub fn read_at<B: BitmapSlice>(
+    file: impl AsFd,
+    offset: u64,
+    part: &VolatileSlice<'_, B>,
+) -> io::Result<usize> {
+    if part.is_empty() {
+        Ok(0)
+    } else {
+        transfer_once(file.as_fd(), Direction::Read, offset, std::slice::from_ref(part))
+    }
+}
+
+/// Makes one call; gives how many bytes moved, at least one.
+fn transfer_once<B: BitmapSlice>(
+    file: BorrowedFd<'_>,
+    direction: Direction,
+    offset: u64,
+    parts: &[VolatileSlice<'_, B>],
+) -> io::Result<usize> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(Errno::OVERFLOW))?;
+    let guards: Vec<_> = parts.iter().map(VolatileSlice::ptr_guard_mut).collect();
+    let vectors: Vec<libc::iovec> = guards
+        .iter()
+        .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
+        .collect();
+    // `chunks` has bounded the number.
+    let count = vectors.len() as libc::c_int;
+    let fd = file.as_raw_fd();
+    loop {
+        // Slices of guest memory are raw on purpose, as the guest may use it meanwhile: std's vectored calls want
+        // references.
+        // SAFETY: each vector names memory that its guard keeps mapped; the kernel writes or reads no more than
+        // its length, and no Rust reference to that memory exists.
+        let moved = unsafe {
+            match direction {
+                Direction::Read => libc::preadv(fd, vectors.as_ptr(), count, offset),
+                Direction::Write => libc::pwritev(fd, vectors.as_ptr(), count, offset),
             }
+        };
+        match usize::try_from(moved) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(moved) => return Ok(moved),
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
         }
     }
 }

@@ -84,8 +84,8 @@ impl ReadVolatile for Image<'_> {
         &mut self,
         buffer: &mut VolatileSlice<'_, B>,
     ) -> std::result::Result<usize, VolatileMemoryError> {
-        self.file.seek(SeekFrom::Start(self.position)).map_err(VolatileMemoryError::IOError)?;
-        let read = self.file.read_volatile(buffer)?;
+        let read =
+            linux::disk::read_at(&*self.file, self.position, buffer).map_err(VolatileMemoryError::IOError)?;
         self.position += read as u64;
         Ok(read)
     }

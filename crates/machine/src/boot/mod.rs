@@ -150,7 +150,6 @@ fn load_initrd(
     let Some(file) = initrd else { return Ok(None) };
     let read = |errno| LoadError::Read { file: "initrd", errno };
     let size = file.seek(SeekFrom::End(0)).map_err(read)?;
-    file.rewind().map_err(read)?;
     let limit = low_ram_end(ram).min(limit);
     // Kernels free the initrd page by page.
     let start = limit.checked_sub(size).map(|start| start & !0xfff).filter(|start| *start >= kernel_end);
@@ -158,7 +157,7 @@ fn load_initrd(
         return Err(LoadError::InitrdTooLarge { initrd: size, kernel_end, limit });
     };
     // A file that shrinks meanwhile reads short, which is an error here.
-    ram.read_exact_volatile_from(GuestAddress(start), file, size as usize)
+    ram.read_exact_volatile_from(GuestAddress(start), &mut Image::new(file), size as usize)
         .map_err(|error| LoadError::Read { file: "initrd", errno: std::io::Error::other(error) })?;
     Ok(Some(start..start + size))
 }
