@@ -18,8 +18,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The probe, and where one that waits tells what it saw.
 const PROBE: &str = "/share/vfio_probe";
 const TOLD: &str = "/run/told";
-/// Two function-level resets one after the other wait for at least this long (PCIe 6.0, 6.6.2).
-const TWO_RESETS_US: u64 = 200_000;
+/// A function is left alone for this long after a function-level reset (PCIe 6.0, 6.6.2).
+const RESET_US: u64 = 100_000;
 
 #[test]
 fn intel_every_card_opens_maps_signals_and_resets() {
@@ -90,10 +90,15 @@ fn amd_dma_reaches_mapped_memory_and_nothing_else() {
 #[test]
 fn functions_opened_at_once_are_reset_at_once() {
     let Some(bench) = ready(&CARDS) else { return };
-    let both = format!("{} {}", bench.bind("1b36:0010"), bench.bind("1af4:1050"));
-    // A loaded machine can be late; one success shows that the resets overlap.
-    let times: Vec<u64> = (0..5).filter_map(|_| bench.probe(&both)[0]["all_open_us"].as_u64()).collect();
-    assert!(times.iter().any(|time| *time < TWO_RESETS_US), "{times:?} us");
+    let (one, other) = (bench.bind("1b36:0010"), bench.bind("1af4:1050"));
+    // A loaded machine is late now and then, so the quickest of some; and late in all of them alike, so beside each other.
+    let quickest = |functions: &str| {
+        let times = (0..4).map(|_| bench.probe(functions)[0]["all_open_us"].as_u64().unwrap());
+        times.min().unwrap()
+    };
+    let (alone, beside) = (quickest(&one), quickest(&other));
+    let both = quickest(&format!("{one} {other}"));
+    assert!(both + RESET_US / 2 < alone + beside, "{alone} us and {beside} us, both in {both} us");
 }
 
 #[test]

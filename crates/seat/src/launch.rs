@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use linux::sysfs::DirectoryTree;
 use rustix::io::FdFlags;
-use spec::seat_file::ClockTime;
+use spec::seat_file::{ClockTime, DiskFormat};
 use spec::{
     Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, HypervSpec, InheritedFd, KernelSpec,
     MachineSpec, MemorySpec,
@@ -232,23 +232,10 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         kernel: start.kernel(),
         firmware: start.firmware(),
         rng: request.rng,
-        disks: request
-            .disks
-            .iter()
-            .zip(&disks)
-            .map(|(disk, (file, format))| DiskSpec {
-                file: number(file),
-                format: *format,
-                shown: disk.kind,
-                read_only: disk.read_only,
-            })
-            .collect(),
+        disks: disk_specs(&request.disks, &disks),
         cdroms: cdroms.iter().map(number).collect(),
         hyperv: request.hyperv.clone(),
-        utc_offset_s: match request.clock {
-            ClockTime::Utc => 0,
-            ClockTime::Local => linux::zone::utc_offset_s(SystemTime::now()),
-        },
+        utc_offset_s: utc_offset_s(request.clock),
         networks: networks.iter().map(OpenNetwork::spec).collect(),
         display: request.display.map(|display| DisplaySpec {
             width: display.width,
@@ -293,6 +280,24 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     // A process that is gone already leaves its reason in the report or its exit status.
     let _ = File::from(spec_writer).write_all(text.as_bytes());
     Ok(process)
+}
+
+fn disk_specs(disks: &[Disk], open: &[(OwnedFd, DiskFormat)]) -> Vec<DiskSpec> {
+    let spec = |(disk, (file, format)): (&Disk, &(OwnedFd, DiskFormat))| DiskSpec {
+        file: number(file),
+        format: *format,
+        shown: disk.kind,
+        read_only: disk.read_only,
+    };
+    disks.iter().zip(open).map(spec).collect()
+}
+
+/// How far ahead of universal time a clock that shows this begins.
+fn utc_offset_s(clock: ClockTime) -> i32 {
+    match clock {
+        ClockTime::Utc => 0,
+        ClockTime::Local => linux::zone::utc_offset_s(SystemTime::now()),
+    }
 }
 
 fn open_networks(request: &Request) -> Result<Vec<OpenNetwork>, LaunchError> {

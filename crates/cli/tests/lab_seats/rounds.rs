@@ -68,7 +68,7 @@ pub(crate) fn leave_nothing_behind(host: &Host, rounds: u32) -> Result<(), Failu
         assert!(told.contains("powered-off"), "round {round}: {told}");
         assert_eq!(driver(host, disk)?, "nvme", "round {round}");
         // A supervisor says that its seat has ended, and then ends.
-        does(host, &until("! pgrep allod > /dev/null"))?;
+        does(host, &until("! pgrep -x allod > /dev/null"))?;
     }
     memories.push(memory(host)?);
     let (before, after) = (before.unwrap(), count(host)?);
