@@ -12,7 +12,7 @@ use clap::Args;
 use lab::image::Image;
 
 /// Disk space that the image takes, as it is announced.
-const IMAGE_SIZE: &str = "about 1 GB";
+const IMAGE_SIZE: &str = "about 2 GB";
 
 /// How to set up.
 #[derive(Args, Default)]
