@@ -37,7 +37,7 @@ const SOAK: &str = "soak_";
 /// Ends a file of scenarios that hangs; its emulator ends with it. In the foreground, so that Ctrl-C still reaches it.
 const DEADLINE: &str = "timeout --foreground --kill-after=10";
 /// When a file of scenarios is taken to hang, in seconds.
-const SCENARIO_SECONDS: u32 = 900;
+const SCENARIO_SECONDS: u32 = 1800;
 /// The same for a soak.
 const SOAK_SECONDS: u32 = 3600;
 

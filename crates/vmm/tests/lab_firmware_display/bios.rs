@@ -14,7 +14,12 @@ const BOCHS_DISPLAY: &str = "1234:1111";
 const ROM: &str = "/usr/share/seabios/vgabios-cirrus.bin";
 
 /// What SeaBIOS says last when there is nothing to boot.
-const LAST_WORDS: &str = "No bootable device";
+const LAST_WORDS: &str = "No bootable device.  Retrying in 60 seconds.";
+
+/// Waits until SeaBIOS has written its last line to its end: each letter goes to the log first and to the screen then.
+fn written(host: &Host, log: &str) -> Result<(), Failure> {
+    does(host, &format!("until [ -z \"$(tail -c 1 {log})\" ]; do sleep 0.1; done")).map(drop)
+}
 
 /// What SeaBIOS writes in a machine called `anna` without anything to boot, drawn by ourselves.
 fn expected(host: &Host) -> Result<&'static [Vec<Glyph>], Failure> {
@@ -23,6 +28,7 @@ fn expected(host: &Host) -> Result<&'static [Vec<Glyph>], Failure> {
         return Ok(cells);
     }
     begin(host, "--firmware bios --display", LAST_WORDS)?;
+    written(host, "/tmp/fd-log")?;
     let hex = does(
         host,
         "allod screenshot /tmp/fd-control -o /tmp/fd-picture.png > /dev/null && od -An -v -tx1 /tmp/fd-picture.png",
@@ -46,6 +52,7 @@ pub(crate) fn primary(host: &Host) -> Result<(), Failure> {
     );
 
     begin(host, &format!("--firmware bios --device {other} --primary {card},rom={ROM}"), LAST_WORDS)?;
+    written(host, "/tmp/fd-log")?;
     let shown = shot(host, "vga0")?;
     assert_eq!(shown.cells(), expected, "{:#?}", does(host, "cat /tmp/fd-log")?);
     end(host)
@@ -97,6 +104,7 @@ pub(crate) fn kept_rom(host: &Host) -> Result<(), Failure> {
              allod logs anna; cat /var/lib/allod/seats/anna/*.log; exit 1"
         ),
     )?;
+    written(host, "/var/lib/allod/seats/anna/firmware.log")?;
     let shown = shot(host, "vga0")?;
     assert_eq!(shown.cells(), expected);
     does(host, "allod kill anna").map(drop)
