@@ -11,20 +11,21 @@ use linux::net::{Link, StreamLink, TapLink};
 use pci::{BarError, Occupied, Pin, Place};
 use spec::seat_file::DiskKind;
 
-use crate::ahci::{self, AhciFunction, AhciWorker};
+use crate::ahci::{self, AhciFunction};
 use crate::bus::{Bus, RangeTaken};
 use crate::display::{Card, DISPI_PORTS, DispiPorts, Display, DisplayFunction, MemoryPlace};
 use crate::events::Events;
 use crate::firmware::acpi::board::intx_gsi;
 use crate::input::Motion;
 use crate::messages::{Lines, Messages, Triggers};
-use crate::nvme::{self, NvmeDisk, NvmeFunction, NvmeWorker};
+use crate::nvme::{self, NvmeDisk, NvmeFunction};
 use crate::pci_host::PciHost;
 use crate::storage::{Image, Storage};
 use crate::virtio::{
-    Block, Doorbells, Engine, FunctionError, Interrupt, Net, NetWorker, Point, Pointer, Rng, SECTOR, Tablet,
-    VirtioDevice, VirtioFunction, Worker,
+    Block, Doorbells, Engine, FunctionError, Interrupt, Net, Point, Pointer, Rng, SECTOR, Tablet,
+    VirtioDevice, VirtioFunction, serve_network,
 };
+use crate::worker::Worker;
 
 /// A disk of a machine.
 #[derive(Clone, Debug)]
@@ -120,9 +121,6 @@ pub(crate) struct Plugged {
     engines: Vec<Arc<Engine>>,
     // Each ends its thread when it is dropped.
     _workers: Vec<Worker>,
-    _nvme_workers: Vec<NvmeWorker>,
-    _net_workers: Vec<NetWorker>,
-    _ahci_worker: Option<AhciWorker>,
     display: Option<Arc<Display>>,
     tablet: Option<(Pointer, Arc<Engine>)>,
 }
@@ -194,7 +192,7 @@ impl Endpoints {
         for (number, (disk, device)) in self.disks.iter().zip(RNG_DEVICE + 1..).enumerate() {
             let name = format!("disk{number}");
             if disk.shown == DiskKind::Nvme {
-                plugged._nvme_workers.push(into.plug_nvme(name, disk, device, &memory)?);
+                plugged._workers.push(into.plug_nvme(name, disk, device, &memory)?);
                 continue;
             }
             let block = Block::new(name.clone(), disk.storage.storage(), disk.read_only);
@@ -203,10 +201,10 @@ impl Endpoints {
             plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
         }
         for (number, (network, device)) in self.networks.iter().zip(NETWORK_DEVICE..).enumerate() {
-            plugged._net_workers.push(into.plug_network(number, network, device, &memory)?);
+            plugged._workers.push(into.plug_network(number, network, device, &memory)?);
         }
         if !self.cdroms.is_empty() {
-            plugged._ahci_worker = Some(into.plug_cdroms(&self.cdroms, &memory)?);
+            plugged._workers.push(into.plug_cdroms(&self.cdroms, &memory)?);
         }
         if let Some(card) = &self.display {
             plugged.display = Some(into.plug_display(card)?);
@@ -228,7 +226,7 @@ impl Sockets<'_> {
         network: &Network,
         device: u8,
         memory: &Arc<GuestMemory>,
-    ) -> Result<NetWorker, EndpointError> {
+    ) -> Result<Worker, EndpointError> {
         let name = format!("net{number}");
         let link = network.link().map_err(EndpointError::Network)?;
         let net = Net::new(name.clone(), network.mac, link);
@@ -236,7 +234,7 @@ impl Sockets<'_> {
         let readable = net.readable().map_err(EndpointError::Network)?;
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
         let engine = self.plug(device, Box::new(net), memory, bell)?;
-        NetWorker::spawn(name, engine, readable, waits).map_err(EndpointError::Thread)
+        serve_network(name, engine, readable, waits).map_err(EndpointError::Thread)
     }
 
     fn plug_nvme(
@@ -245,7 +243,7 @@ impl Sockets<'_> {
         disk: &Disk,
         device: u8,
         memory: &Arc<GuestMemory>,
-    ) -> Result<NvmeWorker, EndpointError> {
+    ) -> Result<Worker, EndpointError> {
         let triggers = Triggers::default();
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
         let shown = NvmeDisk {
@@ -258,14 +256,14 @@ impl Sockets<'_> {
         let function = NvmeFunction::new(Arc::clone(&controller))?;
         let id = self.pci.add(Place::Root { device, function: 0 }, Arc::new(Mutex::new(function)))?;
         self.messages.plug(id, triggers);
-        NvmeWorker::spawn(name, controller).map_err(EndpointError::Thread)
+        Worker::spawn(name, controller).map_err(EndpointError::Thread)
     }
 
     fn plug_cdroms(
         &self,
         discs: &[Arc<linux::disk::Disk>],
         memory: &Arc<GuestMemory>,
-    ) -> Result<AhciWorker, EndpointError> {
+    ) -> Result<Worker, EndpointError> {
         let discs = discs.iter().map(|disc| Box::new(Arc::clone(disc)) as Box<dyn Storage>).collect();
         let line = Box::new(self.lines.end(intx_gsi(CDROM_DEVICE, Pin::A.index())));
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
@@ -273,7 +271,7 @@ impl Sockets<'_> {
         let function = AhciFunction::new(Arc::clone(&controller))?;
         let place = Place::Root { device: CDROM_DEVICE, function: 0 };
         self.pci.add(place, Arc::new(Mutex::new(function)))?;
-        AhciWorker::spawn(controller).map_err(EndpointError::Thread)
+        Worker::spawn("cdrom".to_owned(), controller).map_err(EndpointError::Thread)
     }
 
     fn plug_display(&self, card: &Card) -> Result<Arc<Display>, EndpointError> {

@@ -32,6 +32,7 @@ mod storage;
 mod time;
 mod vcpus;
 mod virtio;
+mod worker;
 
 pub use chipset::ChipsetError;
 pub use cpu::hyperv::HyperV;

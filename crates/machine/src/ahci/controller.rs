@@ -3,10 +3,8 @@
 //!
 //! Everything in memory is the guest's and may lie: what makes no sense is an error that the port shows, as hardware's.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use linux::EventFd;
 use linux::memory::{GuestAddress, GuestBytes, GuestMemory};
@@ -17,6 +15,7 @@ use super::pages;
 use super::registers::{Asked, Job, Outcome, Post, Registers};
 use crate::interrupt::InterruptLine;
 use crate::parts::Parts;
+use crate::worker::Serve;
 
 /// Where packet and region table lie in a command's table (AHCI 1.3.1, section 4.2.3).
 const PACKET_AT: u64 = 0x40;
@@ -319,46 +318,12 @@ struct Table {
     moved: u64,
 }
 
-/// The controller's thread. It ends, after the command at hand, when this is dropped.
-pub(crate) struct AhciWorker {
-    controller: Arc<Controller>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Commands are carried out in a few frames.
-const STACK: usize = 128 << 10;
-
-impl AhciWorker {
-    /// Begins to serve the controller whenever its doorbell rings.
-    ///
-    /// # Errors
-    /// When the kernel gives no thread.
-    pub(crate) fn spawn(controller: Arc<Controller>) -> io::Result<Self> {
-        let ended = Arc::<AtomicBool>::default();
-        let thread = {
-            let (controller, ended) = (Arc::clone(&controller), Arc::clone(&ended));
-            let work = move || {
-                while linux::event::wait_for(&controller.doorbell).is_ok() {
-                    while !ended.load(Ordering::Acquire) && controller.serve() {}
-                    if ended.load(Ordering::Acquire) {
-                        return;
-                    }
-                }
-            };
-            std::thread::Builder::new().name("cdrom".to_owned()).stack_size(STACK).spawn(work)?
-        };
-        Ok(Self { controller, ended, thread: Some(thread) })
+impl Serve for Controller {
+    fn doorbell(&self) -> &Arc<EventFd> {
+        &self.doorbell
     }
-}
 
-impl Drop for AhciWorker {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        self.controller.ring();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended as well; its message is on standard error.
-            let _ = thread.join();
-        }
+    fn serve(&self) -> bool {
+        self.serve()
     }
 }

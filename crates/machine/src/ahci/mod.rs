@@ -18,7 +18,7 @@ use std::sync::Arc;
 use linux::EventFd;
 use linux::memory::GuestMemory;
 
-pub(crate) use controller::{AhciWorker, Controller};
+pub(crate) use controller::Controller;
 pub(crate) use function::AhciFunction;
 pub(crate) use registers::PORT_LIMIT;
 

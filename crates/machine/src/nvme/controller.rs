@@ -5,7 +5,6 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use linux::EventFd;
 use linux::memory::{GuestAddress, GuestBytes, GuestMemory};
@@ -16,6 +15,7 @@ use super::state::{Asked, Job, PAIRS, State};
 use crate::messages::Triggers;
 use crate::parts::Parts;
 use crate::storage::Storage;
+use crate::worker::Serve;
 
 /// Bytes of a page of the guest's, the only size there is.
 const PAGE: u64 = 4096;
@@ -426,46 +426,12 @@ fn write_zeros(storage: &dyn Storage, offset: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The controller's thread. It ends, after the command at hand, when this is dropped.
-pub(crate) struct NvmeWorker {
-    controller: Arc<Controller>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// Commands are carried out in a few frames.
-const STACK: usize = 128 << 10;
-
-impl NvmeWorker {
-    /// Begins to serve the controller whenever its doorbell rings.
-    ///
-    /// # Errors
-    /// When the kernel gives no thread.
-    pub(crate) fn spawn(name: String, controller: Arc<Controller>) -> io::Result<Self> {
-        let ended = Arc::<AtomicBool>::default();
-        let thread = {
-            let (controller, ended) = (Arc::clone(&controller), Arc::clone(&ended));
-            let work = move || {
-                while linux::event::wait_for(&controller.doorbell).is_ok() {
-                    while !ended.load(Ordering::Acquire) && controller.serve() {}
-                    if ended.load(Ordering::Acquire) {
-                        return;
-                    }
-                }
-            };
-            std::thread::Builder::new().name(name).stack_size(STACK).spawn(work)?
-        };
-        Ok(Self { controller, ended, thread: Some(thread) })
+impl Serve for Controller {
+    fn doorbell(&self) -> &Arc<EventFd> {
+        &self.doorbell
     }
-}
 
-impl Drop for NvmeWorker {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        self.controller.ring();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended as well; its message is on standard error.
-            let _ = thread.join();
-        }
+    fn serve(&self) -> bool {
+        self.serve()
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use linux::EventFd;
 use linux::memory::GuestMemory;
 
-pub(crate) use controller::{Controller, NvmeWorker};
+pub(crate) use controller::Controller;
 pub(crate) use function::NvmeFunction;
 
 use crate::messages::Triggers;

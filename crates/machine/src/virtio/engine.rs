@@ -11,6 +11,7 @@ use linux::memory::GuestMemory;
 use super::interrupt::Interrupt;
 use super::ring::{Placement, Proceed, Ring, Served};
 use super::{Kind, VirtioDevice};
+use crate::worker::Serve;
 
 /// Requests served from one queue before others, and other devices of the thread, have their turn.
 const TURN: u16 = 64;
@@ -80,11 +81,6 @@ impl Engine {
             }
         }
         more && self.may_run()
-    }
-
-    /// The event that the doorbell is.
-    pub(super) fn doorbell(&self) -> &Arc<EventFd> {
-        &self.doorbell
     }
 
     /// Has the queues looked at.
@@ -175,5 +171,15 @@ impl Engine {
     /// A device that panicked has been reported; its queues are still its own.
     fn lock(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serve for Engine {
+    fn doorbell(&self) -> &Arc<EventFd> {
+        &self.doorbell
+    }
+
+    fn serve(&self) -> bool {
+        self.serve()
     }
 }

@@ -1,7 +1,7 @@
 //! Virtio devices on PCI, modern only (Virtual I/O Device 1.2): the transport once, each device a small trait.
 //!
 //! [`VirtioFunction`] is what the guest sees on PCI; its [`Engine`] owns the queues and the device and is shared with
-//! whoever serves them: the machine's event thread, or a [`Worker`] for devices that wait for the host. Doorbells are
+//! whoever serves them: the machine's event thread, or a [`Worker`](crate::worker::Worker) for devices that wait for the host. Doorbells are
 //! ioeventfds and interrupts irqfds, so a request costs no exit to user space.
 //!
 //! Everything in a queue is the guest's and may lie: what makes no sense breaks the device until its driver resets it
@@ -21,7 +21,6 @@ mod rng;
 mod tablet;
 #[cfg(test)]
 mod testing;
-mod worker;
 
 pub(crate) use block::{Block, SECTOR};
 pub(crate) use doorbells::Doorbells;
@@ -29,10 +28,9 @@ pub(crate) use engine::Engine;
 pub use function::FunctionError;
 pub(crate) use function::VirtioFunction;
 pub(crate) use interrupt::Interrupt;
-pub(crate) use net::{Net, NetWorker};
+pub(crate) use net::{Net, serve_network};
 pub(crate) use rng::Rng;
 pub(crate) use tablet::{Point, Pointer, Tablet};
-pub(crate) use worker::Worker;
 
 use request::Request;
 

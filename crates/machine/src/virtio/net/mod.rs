@@ -11,7 +11,7 @@ use linux::net::{FRAME_LIMIT, Link, Received};
 
 use super::request::Request;
 use super::{Broken, Kind, VirtioDevice};
-pub(crate) use worker::NetWorker;
+pub(crate) use worker::serve_network;
 
 const DEVICE_ID: u16 = 1;
 /// An Ethernet controller.

@@ -4,19 +4,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use linux::event::{EventError, Interest, Poller};
 
 use super::Waits;
 use crate::virtio::Engine;
-
-/// The thread. It ends when this is dropped.
-pub(crate) struct NetWorker {
-    engine: Arc<Engine>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+use crate::worker::{Serve, Worker};
 
 /// A frame of 64 KiB is copied on the stack once.
 const STACK: usize = 256 << 10;
@@ -24,34 +17,21 @@ const STACK: usize = 256 << 10;
 const DOORBELL: u64 = 0;
 const FRAME: u64 = 1;
 
-impl NetWorker {
-    /// Begins to serve the card behind `engine` whenever its doorbell rings or `link` has a frame.
-    ///
-    /// # Errors
-    /// When the kernel gives no thread.
-    pub(crate) fn spawn(name: String, engine: Arc<Engine>, link: OwnedFd, waits: Waits) -> io::Result<Self> {
-        let ended = Arc::<AtomicBool>::default();
-        let thread = {
-            let (engine, ended) = (Arc::clone(&engine), Arc::clone(&ended));
-            let work = move || {
-                // Waiting for fds that are open cannot fail; if it did, nothing could be served any more.
-                let _ = work(&engine, &ended, &link, &waits);
-            };
-            std::thread::Builder::new().name(name).stack_size(STACK).spawn(work)?
-        };
-        Ok(Self { engine, ended, thread: Some(thread) })
-    }
-}
-
-impl Drop for NetWorker {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        self.engine.ring_doorbell();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has ended as well; its message is on standard error.
-            let _ = thread.join();
-        }
-    }
+/// Begins to serve the card behind `engine` whenever its doorbell rings or `link` has a frame.
+///
+/// # Errors
+/// When the kernel gives no thread.
+pub(crate) fn serve_network(
+    name: String,
+    engine: Arc<Engine>,
+    link: OwnedFd,
+    waits: Waits,
+) -> io::Result<Worker> {
+    let doorbell = Arc::clone(engine.doorbell());
+    Worker::run(name, STACK, doorbell, move |ended| {
+        // Waiting for fds that are open cannot fail; if it did, nothing could be served any more.
+        let _ = work(&engine, ended, &link, &waits);
+    })
 }
 
 fn work(engine: &Engine, ended: &AtomicBool, link: &OwnedFd, waits: &Waits) -> Result<(), EventError> {
