@@ -10,6 +10,8 @@ use crate::seats::{DISK, does, driver, functions, obedient, seat, until, write};
 const WARM: u32 = 3;
 /// Free memory that a round may lose.
 const LOSS_LIMIT_KIB: i64 = 256;
+/// How far two looks at free memory lie apart though nothing is lost: the kernel's own lists and caches breathe.
+const BREATH_KIB: i64 = 2048;
 
 /// What could leak.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,10 +85,16 @@ pub(crate) fn leave_nothing_behind(host: &Host, rounds: u32) -> Result<(), Failu
     // The command that counts is among them, and the kernel frees files a little later.
     assert!((after.files - before.files).abs() < 64, "open files: {before:?} {after:?}");
     assert!((after.sockets - before.sockets).abs() < 4, "sockets: {before:?} {after:?}");
-    // A leak takes from every round. What the kernel takes for itself once, at no certain round, is none.
+    // A leak takes from every round, and so from all of them together. What the kernel takes for itself once shows in the
+    // sum alone, and what it takes and gives back shows in single rounds alone.
     let mut losses: Vec<i64> = memories.windows(2).map(|pair| pair[0][0] - pair[1][0]).collect();
+    let sum: i64 = losses.iter().sum();
     losses.sort_unstable();
     let median = losses[losses.len() / 2];
-    assert!(median < LOSS_LIMIT_KIB, "each round takes {median} KiB: {losses:?}");
+    let limit = LOSS_LIMIT_KIB * i64::from(rounds);
+    assert!(
+        median < LOSS_LIMIT_KIB || sum < limit.max(BREATH_KIB),
+        "lost {sum} KiB, in most rounds {median}: {losses:?}"
+    );
     Ok(())
 }
