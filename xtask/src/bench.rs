@@ -6,6 +6,7 @@ mod assigned;
 mod boot;
 mod driver;
 mod figures;
+mod firmware;
 mod programs;
 mod session;
 mod table;
@@ -28,6 +29,8 @@ enum Benchmark {
     Boot(driver::Options),
     /// Start a machine with a function of the host assigned: time, resets, exits, system calls, beside QEMU's.
     Assigned(driver::Options),
+    /// Start a machine by SeaBIOS and by OVMF to the first line of what its disk holds, beside QEMU's with the same firmware.
+    Firmware(driver::Options),
 }
 
 /// Runs a benchmark as phases of `report`.
@@ -35,5 +38,6 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     match &options.benchmark {
         Benchmark::Boot(options) => boot::PLAN.run(options, workspace, report),
         Benchmark::Assigned(options) => assigned::PLAN.run(options, workspace, report),
+        Benchmark::Firmware(options) => firmware::PLAN.run(options, workspace, report),
     }
 }

@@ -11,7 +11,7 @@ use seat::functions::Wanted;
 use seat::launch::{self, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
-use spec::seat_file::{ClockTime, DiskFormat, DiskKind, FirmwareKind};
+use spec::seat_file::{BootFirst, ClockTime, DiskFormat, DiskKind, FirmwareKind};
 use spec::{Bytes, ExitCause, ExitReport, HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// Where UEFI variables are kept; made when it is missing. Without it, they end with the machine
     #[arg(long, value_name = "FILE", requires = "firmware")]
     vars: Option<PathBuf>,
+    /// What the firmware tries to start from first
+    #[arg(long, value_enum, requires = "firmware", default_value_t = BootChoice::Disks)]
+    boot: BootChoice,
     /// Write what the firmware says on its debug port here
     #[arg(long, value_name = "FILE", requires = "firmware")]
     firmware_log: Option<PathBuf>,
@@ -118,6 +121,14 @@ enum FirmwareChoice {
     Bios,
     /// OVMF
     Uefi,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum BootChoice {
+    /// The disks, then the discs
+    Disks,
+    /// A server on the network, through the machine's network cards; then the disks
+    Network,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -295,6 +306,10 @@ fn start(arguments: &Arguments) -> Start {
         image: arguments.firmware_image.clone(),
         variables: arguments.vars.clone(),
         log: arguments.firmware_log.clone(),
+        boot: match arguments.boot {
+            BootChoice::Disks => BootFirst::Disks,
+            BootChoice::Network => BootFirst::Network,
+        },
     })
 }
 

@@ -10,6 +10,7 @@ pub mod cache;
 pub mod console;
 pub mod emulator;
 pub mod failure;
+pub mod greeting;
 pub mod host;
 pub mod image;
 pub mod line;

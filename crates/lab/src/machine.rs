@@ -61,11 +61,19 @@ impl Places {
         self.run.join(format!("{id}.drive"))
     }
 
+    /// Returns the folder of what a server offers to a network card.
+    pub fn served(&self, id: &str) -> PathBuf {
+        self.run.join(format!("{id}.served"))
+    }
+
     /// Returns the file a sound card's output goes to.
     pub fn sound(&self, id: &str) -> PathBuf {
         self.run.join(format!("{id}.wav"))
     }
 }
+
+/// The name of the file that servers offer to start from.
+pub(crate) const SERVED: &str = "start";
 
 /// How the emulator keeps time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,7 +290,13 @@ fn card_device(line: &mut Line, card: &Card, place: &str, places: &Places) {
         words.push_str(&format!(",drive=drive-{id}"));
     }
     if card.network {
-        line.pair("-netdev", format!("user,id=net-{id}"));
+        let network = format!("user,id=net-{id}");
+        if card.served {
+            let offer = format!("{network},bootfile={SERVED},");
+            line.path_option("-netdev", &offer, "tftp=", &places.served(id));
+        } else {
+            line.pair("-netdev", network);
+        }
         words.push_str(&format!(",netdev=net-{id}"));
     }
     if card.audio {

@@ -122,6 +122,9 @@ pub struct Card {
     /// Gives it a user-mode network of its own.
     #[serde(default)]
     pub network: bool,
+    /// Whether a server on that network offers machines a program to start (DHCP and TFTP): [`crate::greeting`].
+    #[serde(default)]
+    pub served: bool,
     /// Gives it a sound output that is written to a file.
     #[serde(default)]
     pub audio: bool,

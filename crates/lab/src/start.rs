@@ -3,6 +3,7 @@
 use crate::cache;
 use crate::emulator::{Emulator, Lifetime};
 use crate::failure::Failure;
+use crate::greeting;
 use crate::host::Host;
 use crate::image::{Archive, Entry, Image};
 use crate::machine::{self, Clock, Places};
@@ -103,6 +104,12 @@ impl Lab {
             File::create(&path)
                 .and_then(|file| file.set_len(u64::from(mebibytes) << 20))
                 .map_err(Failure::setup(format!("make the drive {}", path.display())))?;
+        }
+        for card in self.profile.cards.iter().filter(|card| card.served) {
+            let folder = places.served(&card.id);
+            fs::create_dir(&folder)
+                .and_then(|()| fs::write(folder.join(machine::SERVED), greeting::program()))
+                .map_err(Failure::setup(format!("make the folder {}", folder.display())))?;
         }
         let arguments = machine::arguments(&self.profile, &places, self.clock);
         let emulator = Emulator::start(image, &arguments, &places.emulator_log(), lifetime)

@@ -247,7 +247,7 @@ impl Chipset {
         let told = Told {
             board: board.clone(),
             ram_size: to.ram_size,
-            boot_order: to.endpoints.boot_order(),
+            boot_order: to.endpoints.boot_order(to.assigned),
             display: to.endpoints.display.is_some() || to.assigned.is_some_and(Assigned::has_primary_display),
             smbios: smbios::for_firmware(&smbios::Facts {
                 name: to.name,

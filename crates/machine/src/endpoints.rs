@@ -9,9 +9,10 @@ use linux::kvm::Vm;
 use linux::memory::{GuestMemory, GuestRam};
 use linux::net::{Link, StreamLink, TapLink};
 use pci::{BarError, Occupied, Pin, Place};
-use spec::seat_file::DiskKind;
+use spec::seat_file::{BootFirst, DiskKind};
 
 use crate::ahci::{self, AhciFunction};
+use crate::assigned::Assigned;
 use crate::bus::{Bus, RangeTaken};
 use crate::display::{Card, DISPI_PORTS, DispiPorts, Display, DisplayFunction, MemoryPlace};
 use crate::events::Events;
@@ -47,6 +48,8 @@ pub struct Network {
     pub is_tap: bool,
     /// Its address.
     pub mac: [u8; 6],
+    /// The option ROM by which firmware starts a system through it.
+    pub rom: Option<Arc<[u8]>>,
 }
 
 impl Network {
@@ -75,6 +78,8 @@ pub(crate) struct Endpoints {
     pub(crate) networks: Vec<Network>,
     /// The emulated graphics card.
     pub(crate) display: Option<Card>,
+    /// What firmware tries to start from first.
+    pub(crate) boot: BootFirst,
 }
 
 /// An endpoint could not be built.
@@ -166,18 +171,26 @@ impl Endpoints {
     }
 
     /// What firmware tries to start from, the first one first, as Open Firmware writes device paths: disks, then discs, so
-    /// that a system that was installed from a disc is started by the next start.
+    /// that a system that was installed from a disc is started by the next start. When the network is to be first, network
+    /// cards stand before them, `assigned` ones behind those of our own; else nowhere.
     ///
     /// Virtio's disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
     /// (OvmfPkg/Library/QemuBootOrderLib) look for.
-    pub(crate) fn boot_order(&self) -> Vec<String> {
+    pub(crate) fn boot_order(&self, assigned: Option<&Assigned>) -> Vec<String> {
         let disks = self.disk_devices().zip(&self.disks).map(|(device, disk)| match disk.shown {
             DiskKind::Virtio => format!("/pci@i0cf8/scsi@{device:x}/disk@0,0"),
             DiskKind::Nvme => format!("/pci@i0cf8/nvme@{device:x}"),
         });
         let drives = (0..self.cdroms.len())
             .map(|port| format!("/pci@i0cf8/pci8086,2922@{CDROM_DEVICE:x}/drive@{port}/disk@0"));
-        disks.chain(drives).collect()
+        let mut order = Vec::new();
+        if self.boot == BootFirst::Network {
+            let cards = (NETWORK_DEVICE..).take(self.networks.len());
+            order.extend(cards.map(|device| format!("/pci@i0cf8/ethernet@{device:x}/ethernet-phy@0")));
+            order.extend(assigned.into_iter().flat_map(Assigned::network_cards));
+        }
+        order.extend(disks.chain(drives));
+        order
     }
 
     /// Builds the endpoints and plugs them in.
@@ -229,7 +242,7 @@ impl Sockets<'_> {
     ) -> Result<Worker, EndpointError> {
         let name = format!("net{number}");
         let link = network.link().map_err(EndpointError::Network)?;
-        let net = Net::new(name.clone(), network.mac, link);
+        let net = Net::new(name.clone(), network.mac, link).with_rom(network.rom.clone());
         let waits = net.waits();
         let readable = net.readable().map_err(EndpointError::Network)?;
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
@@ -341,7 +354,31 @@ impl Plugged {
 
 #[cfg(test)]
 mod tests {
-    use super::Endpoints;
+    use std::sync::Arc;
+
+    use spec::seat_file::BootFirst;
+
+    use super::{Endpoints, Network};
+
+    #[test]
+    fn network_cards_are_started_from_when_asked_for_and_before_all_else() {
+        let file = Arc::new(tempfile::tempfile().unwrap().into());
+        let card = Network { file: Arc::clone(&file), is_tap: true, mac: [2; 6], rom: None };
+        let disc = Arc::new(linux::disk::Disk::from_file(tempfile::tempfile().unwrap().into()).unwrap());
+        let disc_path = "/pci@i0cf8/pci8086,2922@f/drive@0/disk@0";
+        for (boot, order) in [
+            (BootFirst::Disks, &[disc_path][..]),
+            (
+                BootFirst::Network,
+                &["/pci@i0cf8/ethernet@b/ethernet-phy@0", "/pci@i0cf8/ethernet@c/ethernet-phy@0", disc_path],
+            ),
+        ] {
+            let networks = vec![card.clone(), card.clone()];
+            let endpoints =
+                Endpoints { boot, networks, cdroms: vec![Arc::clone(&disc)], ..Endpoints::default() };
+            assert_eq!(endpoints.boot_order(None), order);
+        }
+    }
 
     #[test]
     fn device_numbers_are_those_in_use() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::kvm::{CpuidEntry, Kvm, KvmError};
 use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
-use spec::seat_file::FirmwareKind;
+use spec::seat_file::{BootFirst, FirmwareKind};
 use spec::{MachineState, MemoryBacking, MemorySpec};
 
 use crate::assigned::{self, AssignError, Assigned, Opening};
@@ -49,6 +49,8 @@ pub struct Config {
     pub utc_offset_s: i32,
     /// Its network cards.
     pub networks: Vec<Network>,
+    /// What its firmware tries to start from first.
+    pub boot: BootFirst,
     /// Its emulated graphics card.
     pub display: Option<DisplayConfig>,
     /// Its assigned functions.
@@ -197,6 +199,7 @@ impl Machine {
                 disks: config.disks,
                 cdroms: config.cdroms,
                 networks: config.networks,
+                boot: config.boot,
                 display: config.display.map(Card::new).transpose()?,
             },
             assigned: opening.map(Opening::finish).transpose()?,

@@ -39,7 +39,7 @@ use spec::plan::{
     ClaimKind, ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal,
     SeatPlan, SeatStart, TrialRecord, USUAL_POWER_OFF,
 };
-use spec::seat_file::{FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
+use spec::seat_file::{BootFirst, FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::Ground;
@@ -122,7 +122,11 @@ fn start(seat: &SeatRequest) -> SeatStart {
     match (&seat.kernel, &seat.firmware) {
         (Some(kernel), _) => SeatStart::Kernel(kernel.clone()),
         (None, Some(firmware)) => SeatStart::Firmware(firmware.clone()),
-        (None, None) => SeatStart::Firmware(FirmwareRequest { kind: FirmwareKind::Uefi, variables: None }),
+        (None, None) => SeatStart::Firmware(FirmwareRequest {
+            kind: FirmwareKind::Uefi,
+            variables: None,
+            boot: BootFirst::default(),
+        }),
     }
 }
 

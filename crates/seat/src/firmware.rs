@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, MemfdFlags};
-use spec::seat_file::FirmwareKind;
+use spec::seat_file::{BootFirst, FirmwareKind};
 use spec::{FirmwareSpec, InheritedFd};
 
 /// Firmware, by name.
@@ -22,6 +22,8 @@ pub struct Firmware {
     pub variables: Option<PathBuf>,
     /// Where to write what it says on its debug port.
     pub log: Option<PathBuf>,
+    /// What it tries to start from first.
+    pub boot: BootFirst,
 }
 
 /// Firmware cannot be had.
@@ -109,6 +111,7 @@ pub(crate) struct OpenFirmware {
     image: OwnedFd,
     variables: Option<OwnedFd>,
     log: Option<OwnedFd>,
+    boot: BootFirst,
 }
 
 impl Firmware {
@@ -137,7 +140,13 @@ impl Firmware {
             let failed = |errno| FirmwareUnfit::Open { what: "firmware log", path: path.to_owned(), errno };
             File::create(path).map(OwnedFd::from).map_err(failed)
         });
-        Ok(OpenFirmware { kind: self.kind, image: image.into(), variables, log: log.transpose()? })
+        Ok(OpenFirmware {
+            kind: self.kind,
+            image: image.into(),
+            variables,
+            log: log.transpose()?,
+            boot: self.boot,
+        })
     }
 }
 
@@ -150,6 +159,7 @@ impl OpenFirmware {
             image: number(&self.image),
             variables: self.variables.as_ref().map(number),
             log: self.log.as_ref().map(number),
+            boot: self.boot,
         }
     }
 
@@ -221,7 +231,7 @@ fn unnamed_variables(code: &Path) -> Result<OwnedFd, FirmwareUnfit> {
 mod tests {
     use std::path::PathBuf;
 
-    use spec::seat_file::FirmwareKind;
+    use spec::seat_file::{BootFirst, FirmwareKind};
 
     use super::{Firmware, FirmwareUnfit};
 
@@ -231,6 +241,7 @@ mod tests {
             image: Some(folder.join("OVMF_CODE_4M.fd")),
             variables: Some(folder.join("anna.vars")),
             log: None,
+            boot: BootFirst::Disks,
         }
     }
 

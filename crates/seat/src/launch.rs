@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use linux::sysfs::DirectoryTree;
 use rustix::io::FdFlags;
-use spec::seat_file::{ClockTime, DiskFormat};
+use spec::seat_file::{BootFirst, ClockTime, DiskFormat};
 use spec::{
     Bytes, ConsoleSpec, DiskSpec, DisplaySpec, ExitReport, FirmwareSpec, HypervSpec, InheritedFd, KernelSpec,
     MachineSpec, MemorySpec,
@@ -255,7 +255,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         starter: Some(std::process::id()),
     };
     let inherited = [&kvm, &input, &output].into_iter().chain(&control).chain(&display_rom);
-    let inherited = inherited.chain(networks.iter().map(OpenNetwork::file));
+    let inherited = inherited.chain(networks.iter().flat_map(OpenNetwork::files));
     let assigned = functions.iter().flat_map(OpenFunctions::files);
     for fd in inherited
         .chain(start.files())
@@ -302,12 +302,12 @@ fn utc_offset_s(clock: ClockTime) -> i32 {
 
 fn open_networks(request: &Request) -> Result<Vec<OpenNetwork>, LaunchError> {
     let open = |(index, network)| OpenNetwork::open(network, &request.name, index);
-    Ok(request
-        .networks
-        .iter()
-        .enumerate()
-        .map(|(index, network)| open((index, network)))
-        .collect::<Result<_, _>>()?)
+    let mut networks =
+        request.networks.iter().enumerate().map(open).collect::<Result<Vec<OpenNetwork>, _>>()?;
+    if let Start::Firmware(Firmware { kind, boot: BootFirst::Network, .. }) = request.start {
+        networks.iter_mut().try_for_each(|network| network.open_rom(kind))?;
+    }
+    Ok(networks)
 }
 
 /// What the machine starts, open.

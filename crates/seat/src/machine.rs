@@ -117,6 +117,7 @@ fn start(seat: &SeatPlan, places: &SeatPlaces) -> Start {
                 image: None,
                 variables,
                 log: Some(places.firmware_log()),
+                boot: firmware.boot,
             })
         }
     }

@@ -3,13 +3,14 @@
 //! Not here: the card (`machine`), and frames (`linux::net`).
 
 use std::fmt;
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 use linux::net::TapError;
 use rustix::io::FdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use spec::seat_file::MacAddress;
+use spec::seat_file::{FirmwareKind, MacAddress};
 use spec::{InheritedFd, LinkKind, NetworkSpec};
 
 /// A virtual network card, by the name of what it is plugged into.
@@ -43,6 +44,11 @@ pub enum NoNetwork {
         "start passt, which is the network of machines without rights: {0}; install Debian's package `passt`"
     )]
     Passt(#[source] std::io::Error),
+    /// A BIOS starts nothing through a card without a ROM.
+    #[error(
+        "a BIOS starts a system from the network by the card's option ROM, and this host has none ({} is missing); install it with `sudo apt install ipxe-qemu`, or leave `network` as what to start from", BOOT_ROMS[0]
+    )]
+    NoBootRom,
     /// The socket to it.
     #[error("make a socket for passt: {0}")]
     Socket(#[source] rustix::io::Errno),
@@ -58,6 +64,7 @@ pub(crate) struct OpenNetwork {
     file: OwnedFd,
     link: LinkKind,
     mac: MacAddress,
+    rom: Option<OwnedFd>,
 }
 
 impl OpenNetwork {
@@ -70,17 +77,34 @@ impl OpenNetwork {
             Wire::User => (start_passt()?, LinkKind::Stream),
         };
         let mac = network.mac.unwrap_or_else(|| MacAddress::locally_administered(seed(name, index)));
-        Ok(Self { file, link, mac })
+        Ok(Self { file, link, mac, rom: None })
+    }
+
+    /// Opens the option ROM by which firmware of this kind starts a system through the card.
+    pub(crate) fn open_rom(&mut self, kind: FirmwareKind) -> Result<(), NoNetwork> {
+        // OVMF does without: it has a driver of its own for these cards.
+        self.rom = BOOT_ROMS.iter().find_map(|path| File::open(path).ok()).map(OwnedFd::from);
+        match (&self.rom, kind) {
+            (None, FirmwareKind::Bios) => Err(NoNetwork::NoBootRom),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn spec(&self) -> NetworkSpec {
-        NetworkSpec { file: InheritedFd(self.file.as_raw_fd()), link: self.link, mac: self.mac }
+        let number = |fd: &OwnedFd| InheritedFd(fd.as_raw_fd());
+        let rom = self.rom.as_ref().map(number);
+        NetworkSpec { file: number(&self.file), link: self.link, mac: self.mac, rom }
     }
 
-    pub(crate) fn file(&self) -> &OwnedFd {
-        &self.file
+    /// All of its files, to be inherited.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &OwnedFd> {
+        [Some(&self.file), self.rom.as_ref()].into_iter().flatten()
     }
 }
+
+/// iPXE for virtio-net, by BIOS and by UEFI, where Debian's package `ipxe-qemu` has put it over the
+/// years.
+const BOOT_ROMS: [&str; 2] = ["/usr/share/qemu/efi-virtio.rom", "/usr/lib/ipxe/qemu/efi-virtio.rom"];
 
 /// The name of taps that are made for a machine.
 const TAP_NAME: &str = "allod%d";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::seat_file::FirmwareKind;
+use crate::seat_file::{BootFirst, FirmwareKind};
 use crate::seat_file::{DiskFormat, DiskKind, MacAddress};
 use crate::{AssignedSpec, Bytes};
 
@@ -123,6 +123,9 @@ pub struct NetworkSpec {
     pub link: LinkKind,
     /// Its address.
     pub mac: MacAddress,
+    /// The option ROM by which firmware starts a system through it.
+    #[serde(default)]
+    pub rom: Option<InheritedFd>,
 }
 
 /// How frames go through a network card's file.
@@ -176,6 +179,9 @@ pub struct FirmwareSpec {
     /// Where what the firmware writes to its debug port goes.
     #[serde(default)]
     pub log: Option<InheritedFd>,
+    /// What it tries to start from first.
+    #[serde(default)]
+    pub boot: BootFirst,
 }
 
 /// The two ends of the serial console.

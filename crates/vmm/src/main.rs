@@ -93,6 +93,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         }),
         utc_offset_s: spec.utc_offset_s,
         networks: spec.networks.iter().map(open_network).collect::<Result<_, _>>()?,
+        boot: spec.firmware.map(|firmware| firmware.boot).unwrap_or_default(),
         display: spec.display.as_ref().map(open_display).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,
     };
@@ -175,19 +176,21 @@ fn open_disc(file: InheritedFd, number: usize) -> Result<Arc<linux::disk::Disk>,
 
 fn open_network(network: &NetworkSpec) -> Result<Network, String> {
     let is_tap = network.link == LinkKind::Tap;
-    Ok(Network { file: take(network.file)?.into(), is_tap, mac: network.mac.octets() })
+    let rom = network.rom.map(|fd| read_rom(fd, "network card's option ROM")).transpose()?.map(Arc::from);
+    Ok(Network { file: take(network.file)?.into(), is_tap, mac: network.mac.octets(), rom })
 }
 
 /// The display, with its BIOS read from the inherited fd.
 fn open_display(display: &DisplaySpec) -> Result<DisplayConfig, String> {
-    let read = |fd| {
-        let mut rom = Vec::new();
-        let read = File::from(take(fd)?).take(ROM_LIMIT).read_to_end(&mut rom);
-        read.map_err(|errno| format!("read the display's BIOS: {errno}"))?;
-        Ok::<_, String>(rom)
-    };
-    let rom = display.rom.map(read).transpose()?;
+    let rom = display.rom.map(|fd| read_rom(fd, "display's BIOS")).transpose()?;
     Ok(DisplayConfig { width: display.width, height: display.height, rom })
+}
+
+fn read_rom(file: InheritedFd, what: &str) -> Result<Vec<u8>, String> {
+    let mut rom = Vec::new();
+    let read = File::from(take(file)?).take(ROM_LIMIT).read_to_end(&mut rom);
+    read.map_err(|errno| format!("read the {what}: {errno}"))?;
+    Ok(rom)
 }
 
 /// Expansion ROMs are no larger.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use linux::event::new_event;
 use linux::kvm::{VfioDevice, Vm};
 use linux::vfio::add_to_kvm;
-use pci::{Bar, Change, FunctionId, Link, Place, RootPort, RootPortOptions};
+use pci::{Bar, Change, FunctionId, Link, Place, RootPort, RootPortOptions, register};
 
 use super::function::AssignedFunction;
 use super::interrupts::{Interrupts, PinWire, WireError};
@@ -21,6 +21,9 @@ use crate::pci_host::PciHost;
 
 /// The device number of slot 0's root port on bus 0; the others follow.
 const FIRST_PORT: u8 = 16;
+
+/// The base class of network controllers.
+const NETWORK_CLASS: u32 = 0x02;
 
 /// What functions are plugged into.
 pub(crate) struct Sockets<'a> {
@@ -41,6 +44,22 @@ impl Assigned {
     /// Device numbers on bus 0 of the root ports.
     pub(crate) fn ports(&self) -> Vec<u8> {
         self.slots().map(|slot| FIRST_PORT + slot_number(slot)).collect()
+    }
+
+    /// The network cards, as Open Firmware writes device paths (SeaBIOS src/boot.c, OVMF QemuBootOrderLib).
+    pub(crate) fn network_cards(&self) -> impl Iterator<Item = String> {
+        let cards = self
+            .functions
+            .iter()
+            .filter(|function| function.hardware.view.config.u32(register::REVISION) >> 24 == NETWORK_CLASS);
+        cards.map(|function| {
+            let port = FIRST_PORT + function.place.slot;
+            let number = match function.place.function {
+                0 => String::new(),
+                number => format!(",{number:x}"),
+            };
+            format!("/pci@i0cf8/pci-bridge@{port:x}/ethernet@0{number}/ethernet-phy@0")
+        })
     }
 
     /// The window for BARs above RAM that ends at `ram_end`, and whether the rest fits below 4 GiB.

@@ -65,7 +65,13 @@ struct Messages {
 impl VirtioFunction {
     /// Shows the device behind `engine`, whose interrupts use `triggers`.
     pub(crate) fn new(engine: Arc<Engine>, triggers: Triggers) -> Result<Self, FunctionError> {
-        let kind = engine.kind();
+        let mut kind = engine.kind();
+        if let Some(rom) = &kind.rom {
+            // iPXE's names the transitional device, and firmware runs a ROM for the device it names only.
+            let mut bytes = rom.to_vec();
+            pci::rom::repair(&mut bytes, VENDOR, FIRST_DEVICE + kind.id);
+            kind.rom = Some(bytes.into());
+        }
         let mut config = ConfigSpace::endpoint(
             ConfigSize::Conventional,
             &Identity {
@@ -77,7 +83,8 @@ impl VirtioFunction {
                 subsystem: SUBSYSTEM,
             },
         );
-        config.add_bars(&[pci_layout::bar()])?;
+        let rom = kind.rom.as_deref().map(pci_layout::rom_bar);
+        config.add_bars(&[pci_layout::bar()].into_iter().chain(rom).collect::<Vec<_>>())?;
         config.set_interrupt_pin(Some(Pin::A));
         pci_layout::add_structures(&mut config, kind.config.len())?;
         let (mut messages, mut access) = (None, None);
@@ -127,6 +134,14 @@ impl VirtioFunction {
         let length = self.config.u32(access + ACCESS_LENGTH);
         let sound = bar == BAR.get() && matches!(length, 1 | 2 | 4) && at.is_multiple_of(length);
         sound.then_some((at.into(), length as usize))
+    }
+
+    /// What is behind the ROM's end reads as an empty socket does.
+    fn read_rom(&self, offset: u64, data: &mut [u8]) {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = self.kind.rom.as_deref().and_then(|rom| rom.get(start..)).unwrap_or_default();
+        data.fill(0xff);
+        data.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
     }
 
     fn read_messages(&self, offset: u64, data: &mut [u8]) {
@@ -205,7 +220,11 @@ impl Function for VirtioFunction {
         changes
     }
 
-    fn read_bar(&mut self, _bar: BarIndex, offset: u64, data: &mut [u8]) -> Vec<Change> {
+    fn read_bar(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) -> Vec<Change> {
+        if bar == BarIndex::ROM {
+            self.read_rom(offset, data);
+            return Vec::new();
+        }
         data.fill(0);
         match pci_layout::part(offset) {
             Part::Common(offset) => self.registers.read(offset, data, self.engine.is_broken()),
@@ -226,7 +245,10 @@ impl Function for VirtioFunction {
         Vec::new()
     }
 
-    fn write_bar(&mut self, _bar: BarIndex, offset: u64, data: &[u8]) -> Vec<Change> {
+    fn write_bar(&mut self, bar: BarIndex, offset: u64, data: &[u8]) -> Vec<Change> {
+        if bar == BarIndex::ROM {
+            return Vec::new();
+        }
         match pci_layout::part(offset) {
             Part::Common(offset) => {
                 if let Some(command) = self.registers.write(offset, data) {

@@ -32,6 +32,8 @@ pub(crate) use net::{Net, serve_network};
 pub(crate) use rng::Rng;
 pub(crate) use tablet::{Point, Pointer, Tablet};
 
+use std::sync::Arc;
+
 use request::Request;
 
 /// What a device is, besides what it does: constant for as long as it lives.
@@ -53,6 +55,8 @@ pub(crate) struct Kind {
     pub(crate) frugal: bool,
     /// Its configuration as the driver reads it; devices without have none.
     pub(crate) config: Vec<u8>,
+    /// Its option ROM; most have none.
+    pub(crate) rom: Option<Arc<[u8]>>,
 }
 
 /// A virtio device: what it is, and what it does with requests.

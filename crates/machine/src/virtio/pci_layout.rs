@@ -75,6 +75,15 @@ pub(super) fn bar() -> Bar {
     Bar { index: BAR, kind: BarKind::Memory32, size: BAR_BYTES, prefetchable: false }
 }
 
+/// The BAR that shows an option ROM, of any size there can be (PCI Local Bus 3.0, section 6.2.5.2).
+pub(super) fn rom_bar(rom: &[u8]) -> Bar {
+    let size = rom.len().clamp(SMALLEST_ROM, LARGEST_ROM).next_power_of_two() as u64;
+    Bar { index: BarIndex::ROM, kind: BarKind::Rom, size, prefetchable: false }
+}
+
+const SMALLEST_ROM: usize = 2 << 10;
+const LARGEST_ROM: usize = 16 << 20;
+
 /// Where MSI-X lies for this many vectors.
 pub(super) fn msix(vectors: u16) -> MsixLayout {
     MsixLayout { vectors, table_bar: BAR, table_offset: TABLE, pending_bar: BAR, pending_offset: PENDING }

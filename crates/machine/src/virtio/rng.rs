@@ -39,6 +39,7 @@ impl VirtioDevice for Rng {
             queues: vec![QUEUE],
             frugal: true,
             config: Vec::new(),
+            rom: None,
         }
     }
 

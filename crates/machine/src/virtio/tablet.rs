@@ -159,6 +159,7 @@ impl VirtioDevice for Tablet {
             queues: vec![QUEUE, QUEUE],
             frugal: false,
             config: self.config.to_vec(),
+            rom: None,
         }
     }
 

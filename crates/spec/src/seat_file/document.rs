@@ -246,6 +246,21 @@ pub struct FirmwareRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", extend("format" = "absolute-path"), example = &"/var/lib/allod/anna.vars")]
     pub variables: Option<PathBuf>,
+    /// What it tries to start from first.
+    #[serde(default)]
+    #[schemars(example = &"network")]
+    pub boot: BootFirst,
+}
+
+/// What firmware tries to start from first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootFirst {
+    /// The seat's disks, then its discs.
+    #[default]
+    Disks,
+    /// A server on the network, through the seat's network cards, its own and the virtual ones; then the disks.
+    Network,
 }
 
 /// The two kinds of firmware.

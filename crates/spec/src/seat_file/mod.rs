@@ -17,8 +17,8 @@ mod shape;
 
 pub use decode::MAX_SEAT_FILE_BYTES;
 pub use document::{
-    ClockTime, ConsoleHandover, CpuRequest, DeviceClass, DeviceRequest, DiskFormat, DiskKind, DiskMedia,
-    DiskRequest, DisplayKind, FirmwareKind, FirmwareRequest, HostReserve, HypervisorFeatures,
+    BootFirst, ClockTime, ConsoleHandover, CpuRequest, DeviceClass, DeviceRequest, DiskFormat, DiskKind,
+    DiskMedia, DiskRequest, DisplayKind, FirmwareKind, FirmwareRequest, HostReserve, HypervisorFeatures,
     HypervisorRequest, KernelRequest, MAX_DEVICES_PER_SEAT, MAX_SEATS, MemoryRequest, NetworkRequest,
     PageSize, SeatFile, SeatRequest, VirtualFunctionRequest,
 };

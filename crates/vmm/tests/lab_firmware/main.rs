@@ -5,6 +5,7 @@
 
 mod disks;
 mod drives;
+mod network;
 #[path = "../picture/mod.rs"]
 mod picture;
 mod screen;
@@ -15,13 +16,13 @@ use std::time::Duration;
 
 use disks::{guest_disk, shell_disk};
 use lab::scenario::{Boot, Check, Scenario, run_all};
-use lab::{Failure, Host, Output};
+use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const SCENARIOS: [Scenario; 14] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -54,19 +55,30 @@ const SCENARIOS: [Scenario; 12] = [
         "debian_starts_from_a_packed_image_shown_as_an_nvme_disk",
         drives::debian_starts_from_a_packed_image_shown_as_an_nvme_disk,
     ),
-    // It takes a card from the host.
-    Scenario {
-        name: "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
-        profile: "cards",
-        programs: &["allod", "allod-vmm"],
-        boot: Boot::Own,
-        check: Check::Inside(the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file),
-    },
+    shared("firmware_starts_a_program_from_the_network", network::virtual_card),
+    // These take a card from the host.
+    with_cards(
+        "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
+        the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file,
+    ),
+    with_cards("uefi_firmware_starts_a_program_by_the_rom_of_an_assigned_card", network::assigned_card),
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+    in_host("plain", name, check)
+}
+
+const fn with_cards(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+    in_host("cards", name, check)
+}
+
+const fn in_host(
+    profile: &'static str,
+    name: &'static str,
+    check: fn(&Host) -> Result<(), Failure>,
+) -> Scenario {
     let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
 /// OVMF starts Debian in thirty seconds in the lab; in many times that when the machine under it is busy.
@@ -275,16 +287,9 @@ fn the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file(host: &Host) -> Re
         assert!(shown.stdout.contains(words), "no `{words}` in {shown:?}");
     }
     for rom in ["", ",rom=/tmp/fw-rom"] {
-        let output = run(
-            host,
-            &format!(
-                "rm -f /tmp/fw-control; allod run --firmware bios --device $(cat /tmp/fw-card){rom} \
-                 --control /tmp/fw-control < /dev/null | while read -r line; do echo \"$line\"; case \"$line\" in \
-                 *'iPXE initialising'*|*'No bootable'*) echo '{{\"command\":\"quit\"}}' | \
-                 socat -t 60 - UNIX-CONNECT:/tmp/fw-control;; esac; done"
-            ),
-        )?;
+        let output = network::start(host, "bios", &format!("--device $(cat /tmp/fw-card){rom}"))?;
         assert!(output.stdout.contains("starting execution...ok"), "{rom}: {output:?}");
+        assert!(output.stdout.contains(greeting::BY_BIOS), "{rom}: {output:?}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::histogram::{kvm_exit_name, msr_name, svm_exit_name};
 use crate::machine::Run;
 use crate::measure::{STAGE_LIMIT, Sample};
 use crate::trace::Tracer;
-use crate::vmm::{Guest, Subject};
+use crate::vmm::{Guest, Kernel, Subject};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -60,12 +60,12 @@ pub(crate) fn guest(command_line: &str) -> Result<Guest, Failure> {
     let packed = Command::new("sh").args(["-c", PACK_CHECKSUM]).output();
     initrd.extend(packed.map_err(attempt("pack the checksum module of ext4"))?.stdout);
     fs::write(INITRD, initrd).map_err(attempt(format!("write {INITRD}")))?;
-    Ok(Guest {
-        kernel: PathBuf::from("/boot/vmlinux"),
+    Ok(Guest::Kernel(Kernel {
+        image: PathBuf::from("/boot/vmlinux"),
         initrd: Some(PathBuf::from(INITRD)),
         command_line: format!("{command_line} idle=poll guest_run=\"{SCRIPT}\""),
         host_disk: true,
-    })
+    }))
 }
 
 /// Exits of a phase, without those for the console: all, those to user space, those for memory-mapped registers.

@@ -9,6 +9,7 @@
 
 mod disk_io;
 mod failure;
+mod firmware;
 mod guest;
 mod histogram;
 mod machine;
@@ -23,8 +24,9 @@ use measure::Sample;
 use std::process::ExitCode;
 use vmm::{Shape, Subject, Vmm};
 
-const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls|resets|disk-io allod|qemu \
-                     micro-elf|micro-bzimage|debian-elf|debian-bzimage|debian-disk FOLDER \
+const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls|resets|disk-io|greeting|greeting-exits allod|qemu \
+                     micro-elf|micro-bzimage|debian-elf|debian-bzimage|debian-disk|\
+                     bios-disk|uefi-disk FOLDER \
                      [--memory MIB] [--reserved-pages] [--function BDF]...";
 
 fn main() -> ExitCode {
@@ -54,6 +56,8 @@ fn run(words: &[String]) -> Result<Sample, Failure> {
         "exits" => measure::exits(&subject),
         "syscalls" => measure::calls(&subject),
         "resets" => measure::resets(&subject),
+        "greeting" => firmware::greeting(&subject),
+        "greeting-exits" => firmware::exits(&subject),
         "disk-io" => disk_io::exits(&subject),
         _ => Err(usage()),
     }

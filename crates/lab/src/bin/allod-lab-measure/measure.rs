@@ -2,13 +2,14 @@
 
 use crate::disk_io;
 use crate::failure::{Failure, attempt};
+use crate::firmware;
 use crate::guest;
 use crate::histogram::{kvm_exit_name, mmio_name, msr_name, port_name, svm_exit_name};
 use crate::machine::Run;
 use crate::smaps;
 use crate::syscalls;
 use crate::trace::{RESETS, Tracer};
-use crate::vmm::{Guest, Subject};
+use crate::vmm::{Firmware, Guest, Kernel, Subject};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ impl Sample {
         self.figures.insert(name.to_owned(), value.into());
     }
 
-    fn milliseconds(&mut self, name: &str, from: Duration, to: Duration) {
+    pub(crate) fn milliseconds(&mut self, name: &str, from: Duration, to: Duration) {
         self.figure(name, to.saturating_sub(from).as_secs_f64() * 1000.0);
     }
 
@@ -130,7 +131,12 @@ pub(crate) fn exits(subject: &Subject) -> Result<Sample, Failure> {
     let mut sample = Sample::default();
     stages(&mut sample, &mut run)?;
     sample.figures.clear();
-    let tracer = run.tracer();
+    count(&mut sample, run.tracer())?;
+    Ok(sample)
+}
+
+/// Puts down what the tracer has counted.
+pub(crate) fn count(sample: &mut Sample, tracer: &Tracer) -> Result<(), Failure> {
     let (all, user) = (tracer.histogram("kvm/kvm_exit")?, tracer.histogram("kvm/kvm_userspace_exit")?);
     let (ports, memory) = (tracer.histogram("kvm/kvm_pio")?, tracer.histogram("kvm/kvm_mmio")?);
     let (registers, cpuid) = (tracer.histogram("kvm/kvm_msr")?, tracer.histogram("kvm/kvm_cpuid")?);
@@ -145,7 +151,7 @@ pub(crate) fn exits(subject: &Subject) -> Result<Sample, Failure> {
     sample.breakdown("memory_accesses", memory.named(mmio_name));
     sample.breakdown("register_accesses", registers.named(msr_name));
     sample.breakdown("cpuid", cpuid.named(|keys| keys.concat()));
-    Ok(sample)
+    Ok(())
 }
 
 fn stages(sample: &mut Sample, run: &mut Run) -> Result<(), Failure> {
@@ -188,20 +194,23 @@ pub(crate) fn guest(name: &str) -> Result<Guest, Failure> {
     let micro = |file: &str, bytes: Vec<u8>| {
         let path = Path::new(SCRATCH).join(file);
         fs::write(&path, bytes).map_err(attempt(format!("write {}", path.display())))?;
-        Ok(Guest { kernel: path, initrd: None, command_line: "micro".to_owned(), host_disk: false })
+        let command_line = "micro".to_owned();
+        Ok(Guest::Kernel(Kernel { image: path, initrd: None, command_line, host_disk: false }))
     };
     match name {
         "micro-elf" => micro("micro.elf", guest::elf()),
         "micro-bzimage" => micro("micro.bzimage", guest::bzimage()),
         "debian-elf" | "debian-bzimage" => {
             let file = if name == "debian-elf" { "vmlinux" } else { "vmlinuz" };
-            Ok(Guest {
-                kernel: Path::new("/boot").join(file),
+            Ok(Guest::Kernel(Kernel {
+                image: Path::new("/boot").join(file),
                 initrd: Some(PathBuf::from("/boot/guest-initrd")),
                 command_line: DEBIAN_COMMAND_LINE.to_owned(),
                 host_disk: false,
-            })
+            }))
         }
+        "bios-disk" => firmware::guest(Firmware::Bios),
+        "uefi-disk" => firmware::guest(Firmware::Uefi),
         "debian-disk" => disk_io::guest(DEBIAN_COMMAND_LINE),
         _ => Err(Failure::Usage(format!("there is no guest `{name}`"))),
     }

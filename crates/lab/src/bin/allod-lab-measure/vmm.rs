@@ -3,7 +3,7 @@
 //! Not here: running it; that is [`crate::machine`].
 
 use crate::failure::Failure;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The host's own disk, which holds programs that a guest may want; never written.
 const HOST_DISK: &str = "/dev/vda";
@@ -19,9 +19,31 @@ pub(crate) enum Vmm {
 
 /// What the VMM starts.
 #[derive(Debug, Clone)]
-pub(crate) struct Guest {
+pub(crate) enum Guest {
+    /// A kernel, without firmware.
+    Kernel(Kernel),
+    /// Firmware with a disk to start from.
+    Disk(Firmware, PathBuf),
+}
+
+/// Firmware as Debian has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Firmware {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF, its variables in a fresh file.
+    Uefi,
+}
+
+/// OVMF's code, and a copy of its variables for the VMM that wants a file of them.
+pub(crate) const UEFI_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+pub(crate) const UEFI_VARIABLES: &str = "/tmp/greeting.vars";
+
+/// A kernel with what goes with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel {
     /// The kernel.
-    pub(crate) kernel: PathBuf,
+    pub(crate) image: PathBuf,
     /// The initial RAM disk.
     pub(crate) initrd: Option<PathBuf>,
     /// The kernel's command line.
@@ -113,15 +135,16 @@ impl Subject {
             Vmm::Allod => self.allod(),
             Vmm::Qemu => self.qemu(),
         };
+        let Guest::Kernel(kernel) = &self.guest else { return words };
         let (dash, cmdline) = match self.vmm {
             Vmm::Allod => ("--", "cmdline"),
             Vmm::Qemu => ("-", "append"),
         };
-        words.extend([format!("{dash}kernel"), self.guest.kernel.display().to_string()]);
-        if let Some(initrd) = &self.guest.initrd {
+        words.extend([format!("{dash}kernel"), kernel.image.display().to_string()]);
+        if let Some(initrd) = &kernel.initrd {
             words.extend([format!("{dash}initrd"), initrd.display().to_string()]);
         }
-        words.extend([format!("{dash}{cmdline}"), self.guest.command_line.clone()]);
+        words.extend([format!("{dash}{cmdline}"), kernel.command_line.clone()]);
         words
     }
 
@@ -132,8 +155,18 @@ impl Subject {
         if self.shape.reserved_pages {
             line.push_str(" --pages 2M");
         }
-        if self.guest.host_disk {
-            line.push_str(&format!(" --disk {HOST_DISK},ro"));
+        match &self.guest {
+            Guest::Kernel(Kernel { host_disk: true, .. }) => {
+                line.push_str(&format!(" --disk {HOST_DISK},ro"));
+            }
+            Guest::Kernel(_) => {}
+            Guest::Disk(firmware, image) => {
+                let name = match firmware {
+                    Firmware::Bios => "bios",
+                    Firmware::Uefi => "uefi",
+                };
+                line.push_str(&format!(" --firmware {name} --disk {}", image.display()));
+            }
         }
         line.extend(self.shape.functions.iter().map(|function| format!(" --device {function}")));
         split(&line)
@@ -151,12 +184,30 @@ impl Subject {
                  -machine memory-backend=ram"
             ));
         }
-        if self.guest.host_disk {
-            line.push_str(&format!(" -drive if=virtio,format=raw,readonly=on,file={HOST_DISK}"));
+        match &self.guest {
+            Guest::Kernel(Kernel { host_disk: true, .. }) => {
+                line.push_str(&format!(" -drive if=virtio,format=raw,readonly=on,file={HOST_DISK}"));
+            }
+            Guest::Kernel(_) => {}
+            Guest::Disk(firmware, image) => line.push_str(&qemu_firmware(*firmware, image)),
         }
         line.extend(self.shape.functions.iter().map(|function| format!(" -device vfio-pci,host={function}")));
         split(&line)
     }
+}
+
+/// Firmware that talks on the serial port, and its disk, as QEMU's words.
+fn qemu_firmware(firmware: Firmware, image: &Path) -> String {
+    let machine = match firmware {
+        // SeaBIOS writes there where there is no graphics.
+        Firmware::Bios => " -machine graphics=off".to_owned(),
+        Firmware::Uefi => format!(
+            " -drive if=pflash,format=raw,unit=0,readonly=on,file={UEFI_CODE} \
+             -drive if=pflash,format=raw,unit=1,file={UEFI_VARIABLES}"
+        ),
+    };
+    let disk = format!("if=none,id=start,format=raw,file={}", image.display());
+    format!("{machine} -drive {disk} -device virtio-blk-pci,drive=start,bootindex=0")
 }
 
 fn split(line: &str) -> Vec<String> {
@@ -183,7 +234,8 @@ mod tests {
     #[test]
     fn both_command_lines_hold_the_whole_shape() {
         let shape = Shape { memory_mib: 2048, reserved_pages: true, functions: vec!["01:00.0".into()] };
-        let guest = Guest { kernel: "/k".into(), initrd: None, command_line: "a b".into(), host_disk: true };
+        let kernel = Kernel { image: "/k".into(), initrd: None, command_line: "a b".into(), host_disk: true };
+        let guest = Guest::Kernel(kernel);
         for (vmm, expected) in [
             (
                 Vmm::Allod,

@@ -92,6 +92,7 @@ impl VirtioDevice for Block {
             queues: vec![QUEUE],
             frugal: false,
             config: config(self.sectors()),
+            rom: None,
         }
     }
 

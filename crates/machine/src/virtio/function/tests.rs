@@ -18,8 +18,10 @@ use crate::virtio::{Broken, Engine, Interrupt, Kind, VirtioDevice};
 const BAR: BarIndex = BarIndex::bar(0).unwrap();
 
 /// A device with two queues and five bytes of configuration, which writes one byte into each request.
+#[derive(Default)]
 struct Echo {
     frugal: bool,
+    rom: Option<Arc<[u8]>>,
 }
 
 impl VirtioDevice for Echo {
@@ -32,6 +34,7 @@ impl VirtioDevice for Echo {
             queues: vec![16, 16],
             frugal: self.frugal,
             config: vec![1, 2, 3, 4, 5],
+            rom: self.rom.clone(),
         }
     }
 
@@ -59,7 +62,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::of(Echo { frugal: false })
+        Self::of(Echo::default())
     }
 
     fn of(device: Echo) -> Self {
@@ -152,13 +155,13 @@ fn capabilities_say_where_everything_lies() {
     assert_eq!(ids, [9, 9, 9, 9, standard_id::MSIX.into(), 9]);
     assert_eq!(bench.read(0x100), [1, 2, 3, 4, 5, 0, 0, 0], "the device's configuration");
 
-    let (_, ids, structures) = capabilities(&mut Bench::of(Echo { frugal: true }));
+    let (_, ids, structures) = capabilities(&mut Bench::of(Echo { frugal: true, ..Echo::default() }));
     assert_eq!((ids, structures), (vec![9; 4], common.to_vec()));
 }
 
 #[test]
 fn a_frugal_device_tells_by_pin_and_has_no_vectors() {
-    let mut bench = Bench::of(Echo { frugal: true });
+    let mut bench = Bench::of(Echo { frugal: true, ..Echo::default() });
     bench.write(0x10, &0_u16.to_le_bytes());
     assert_eq!(bench.read(0x10), [0xff, 0xff]);
     assert_eq!(bench.write(0x80c, &[0; 4]), []);
@@ -312,4 +315,34 @@ proptest! {
         bench.request(0);
         assert_eq!((bench.status(), bench.driver.answers()), (15, 1));
     }
+}
+
+#[test]
+fn a_rom_is_shown_with_the_id_of_the_function_and_is_not_written() {
+    // One image for the device that iPXE's ROM names, of 1.5 KiB.
+    let mut rom = vec![0x90; 3 * 512];
+    rom[..3].copy_from_slice(&[0x55, 0xaa, 3]);
+    rom[0x18..0x1a].copy_from_slice(&0x40_u16.to_le_bytes());
+    rom[0x40..0x60].fill(0);
+    rom[0x40..0x48].copy_from_slice(b"PCIR\xf4\x1a\x00\x10");
+    rom[0x4a] = 0x18;
+    rom[0x50] = 3;
+    rom[0x55] = 0x80;
+    let mut bench = Bench::of(Echo { rom: Some(rom.into()), ..Echo::default() });
+    // The size is that of the BAR: a power of two.
+    bench.function.write_config(0x30, &0xffff_f800_u32.to_le_bytes());
+    let mut found = [0; 4];
+    bench.function.read_config(0x30, &mut found);
+    assert_eq!(u32::from_le_bytes(found), 0xffff_f800);
+    bench.function.write_bar(BarIndex::ROM, 0x46, &[0; 2]);
+    let mut seen = vec![0; 2048];
+    bench.function.read_bar(BarIndex::ROM, 0, &mut seen);
+    assert_eq!((&seen[..3], &seen[0x44..0x48]), (&[0x55, 0xaa, 3][..], &[0xf4, 0x1a, 0x6a, 0x10][..]));
+    assert_eq!(seen[3 * 512..], [0xff; 512]);
+    assert_eq!(seen[..3 * 512].iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+    bench.function.read_bar(BarIndex::ROM, u64::MAX - 1, &mut seen[..2]);
+    assert_eq!(seen[..2], [0xff; 2]);
+    // The registers are where they were.
+    let [features]: [u8; 1] = bench.read(0x14);
+    assert_eq!(features, 0);
 }

@@ -34,6 +34,7 @@ const HEADER_OF_ONE_BUFFER: [u8; HEADER] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 pub(crate) struct Net {
     name: String,
     mac: [u8; 6],
+    rom: Option<Arc<[u8]>>,
     link: Link,
     buffer: Vec<u8>,
     // Bytes of a frame in the buffer that waits for room in the guest.
@@ -61,7 +62,12 @@ impl Waits {
 impl Net {
     /// A network card with this address on `link`. `name` is in messages.
     pub(crate) fn new(name: String, mac: [u8; 6], link: Link) -> Self {
-        Self { name, mac, link, buffer: vec![0; FRAME_LIMIT], held: None, waits: Waits::default() }
+        Self { name, mac, rom: None, link, buffer: vec![0; FRAME_LIMIT], held: None, waits: Waits::default() }
+    }
+
+    /// The same with an option ROM, which firmware runs to start a system through it.
+    pub(crate) fn with_rom(self, rom: Option<Arc<[u8]>>) -> Self {
+        Self { rom, ..self }
     }
 
     /// What it waits for.
@@ -117,6 +123,7 @@ impl VirtioDevice for Net {
             queues: vec![QUEUE, QUEUE],
             frugal: false,
             config,
+            rom: self.rom.clone(),
         }
     }
 
