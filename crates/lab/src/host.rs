@@ -6,7 +6,7 @@ use crate::console::{self, Verdict};
 use crate::emulator::Emulator;
 use crate::failure::Failure;
 use crate::line::{Line, LineSender};
-use crate::machine::Places;
+use crate::machine::{Clock, Places};
 use crate::outside::Hardware;
 use crate::profile::Profile;
 use crate::wire::{Exit, Frame, Hello, Request};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// Without a sign of life for this long a host counts as hung. Init beats every second, but nested guests and a
 /// loaded machine can hold it up for a while.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(40);
+/// The same where the clock counts instructions: a second of it takes many of ours when guests compute.
+const COUNTED_SILENCE_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time from the start of the emulator to the first answer of init.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for an orderly power-off.
@@ -85,7 +87,7 @@ pub struct Host {
 impl Host {
     /// Takes a started emulator over and waits until init answers on port `number`.
     pub(crate) fn greet(
-        profile: Profile,
+        (profile, clock): (Profile, Clock),
         places: Places,
         emulator: Emulator,
         number: usize,
@@ -97,7 +99,10 @@ impl Host {
         let connected = begin.elapsed();
         let hardware = Hardware { profile, places };
         let timeline = Timeline::default();
-        let silence_limit = SILENCE_LIMIT;
+        let silence_limit = match clock {
+            Clock::Wall => SILENCE_LIMIT,
+            Clock::Instructions | Clock::InstructionsRealIdle => COUNTED_SILENCE_LIMIT,
+        };
         let mut host =
             Self { hardware, emulator, line, timeline, silence_limit, folder: None, port_lock: None };
         let hello = host.await_hello(&host.lock_line())?;

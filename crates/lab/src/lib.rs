@@ -28,6 +28,7 @@ pub mod wire;
 
 pub use failure::Failure;
 pub use host::{Host, Output, Piece};
+pub use machine::Clock;
 pub use outside::Hardware;
 pub use profile::Profile;
 pub use start::Lab;

@@ -2,6 +2,7 @@
 
 use crate::profile::{Card, Iommu, Part, Port, Profile};
 use crate::wire::{PORT_COUNT, PORT_PREFIX};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,12 +77,27 @@ impl Places {
 pub(crate) const SERVED: &str = "start";
 
 /// How the emulator keeps time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Clock {
     /// As fast as it can.
     Wall,
-    /// One nanosecond per instruction, so that figures repeat; for measuring.
+    /// One nanosecond per instruction, so that figures repeat; time in which nothing computes is leapt over.
     Instructions,
+    /// The same, but time in which nothing computes passes as on a wall: what the emulator does for a device meanwhile,
+    /// a transfer of a disk or of the network, takes the time it takes.
+    InstructionsRealIdle,
+}
+
+impl Clock {
+    /// Returns QEMU's `-icount` value (its manual, invocation, "-icount"); none for its ordinary clock.
+    fn icount(self) -> Option<&'static str> {
+        match self {
+            Self::Wall => None,
+            Self::Instructions => Some("shift=0,sleep=off"),
+            Self::InstructionsRealIdle => Some("shift=0,sleep=on"),
+        }
+    }
 }
 
 /// Returns the drives a profile needs: name and size in MiB.
@@ -147,16 +163,16 @@ impl Line {
 fn board(line: &mut Line, profile: &Profile, clock: Clock) {
     // Keys must reach the USB keyboard of a seat, not a PS/2 one that nobody assigned.
     line.pair("-machine", "q35,kernel-irqchip=split,i8042=off");
-    match clock {
-        Clock::Wall => {
+    match clock.icount() {
+        None => {
             // Several processors on a thread each trip assertions of QEMU's (seen: iotlb_to_section) and lose timers.
             let threads = if profile.cpus > 1 { "tcg,thread=single" } else { "tcg,thread=multi" };
             line.pair("-accel", threads);
             line.pair("-cpu", "max,+svm,+npt");
         }
-        Clock::Instructions => {
+        Some(icount) => {
             line.pair("-accel", "tcg,thread=single");
-            line.pair("-icount", "shift=0,sleep=off");
+            line.pair("-icount", icount);
             // With these two the kernel clears a page by one "instruction" per byte, which no processor pays.
             line.pair("-cpu", "max,+svm,+npt,-erms,-fsrm");
         }

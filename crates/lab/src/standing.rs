@@ -8,7 +8,7 @@ use crate::emulator::{Emulator, Lifetime};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::image::Image;
-use crate::machine::Places;
+use crate::machine::{Clock, Places};
 use crate::outside::Hardware;
 use crate::process;
 use crate::profile::Profile;
@@ -33,6 +33,8 @@ pub struct Standing {
     pub start_time: u64,
     /// The hardware.
     pub profile: Profile,
+    /// What its clock counts.
+    pub clock: Clock,
 }
 
 impl Lab {
@@ -51,7 +53,7 @@ impl Lab {
         let host = self.start(&image, &folder, Lifetime::Detached)?;
         let pid = host.emulator.id();
         let start_time = process::start_time(pid).unwrap_or_default();
-        let state = Standing { pid, start_time, profile: host.profile().clone() };
+        let state = Standing { pid, start_time, profile: host.profile().clone(), clock: self.clock };
         let text = serde_json::to_string_pretty(&state).unwrap_or_default();
         let path = folder.join(STATE_FILE);
         if let Err(cause) = fs::write(&path, text) {
@@ -68,7 +70,8 @@ pub fn attach(name: &str) -> Result<Host, Failure> {
     let folder = folder(name)?;
     let (state, emulator) = find(name, &folder)?;
     let (number, lock) = free_port(&folder)?;
-    let mut host = Host::greet(state.profile, places(&folder), emulator, number, Instant::now())?;
+    let mut host =
+        Host::greet((state.profile, state.clock), places(&folder), emulator, number, Instant::now())?;
     host.port_lock = Some(lock);
     Ok(host)
 }

@@ -31,7 +31,7 @@ pub struct Lab {
     profile: Profile,
     share: Option<PathBuf>,
     programs: Option<PathBuf>,
-    clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Lab {
@@ -52,9 +52,9 @@ impl Lab {
         self
     }
 
-    /// Makes the host's clock count instructions, so that figures repeat.
-    pub fn measuring(mut self) -> Self {
-        self.clock = Clock::Instructions;
+    /// Chooses what the host's clock counts, instead of the wall's.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -114,7 +114,7 @@ impl Lab {
         let arguments = machine::arguments(&self.profile, &places, self.clock);
         let emulator = Emulator::start(image, &arguments, &places.emulator_log(), lifetime)
             .map_err(Failure::setup("start the emulator"))?;
-        Host::greet(self.profile.clone(), places, emulator, 0, begin)
+        Host::greet((self.profile.clone(), self.clock), places, emulator, 0, begin)
     }
 }
 

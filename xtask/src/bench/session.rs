@@ -6,7 +6,7 @@
 
 use super::figures::{Sample, Vmm};
 use anyhow::{Context, Result, bail};
-use lab::{Failure, Host, Lab, Output, Profile};
+use lab::{Clock, Failure, Host, Lab, Output, Profile};
 use std::path::Path;
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl Session {
         ready: &'static str,
         warm_up: Measurement,
     ) -> Result<Session> {
-        let lab = Lab::new(Profile::named(profile)?).share(share).measuring();
+        let lab = Lab::new(Profile::named(profile)?).share(share).clock(Clock::Instructions);
         Ok(Session { lab, host: None, ready, warm_up, stalls: 0 })
     }
 

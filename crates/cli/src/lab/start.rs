@@ -2,7 +2,7 @@
 
 use super::progress;
 use lab::host::Timeline;
-use lab::{Failure, Lab, Profile};
+use lab::{Clock, Failure, Lab, Profile};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -16,12 +16,33 @@ pub(super) struct StartOptions {
     /// Memory of the host in MiB, instead of the profile's.
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
-    /// Let the host's clock count instructions, so that figures repeat.
-    #[arg(long)]
-    measure: bool,
+    /// What the host's clock counts.
+    #[arg(long, value_enum, default_value_t = HostClock::Wall)]
+    clock: HostClock,
     /// Say how long each stage of the start took.
     #[arg(long, short)]
     pub(super) verbose: bool,
+}
+
+/// What a host's clock counts, in words for the command line.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum HostClock {
+    /// Time: the emulator computes as fast as this machine lets it
+    Wall,
+    /// Instructions, one a nanosecond, so that figures repeat; idle time is leapt over
+    Instructions,
+    /// The same, but idle time passes as it does: for figures in which a disk or a network has its part
+    InstructionsRealIdle,
+}
+
+impl From<HostClock> for Clock {
+    fn from(clock: HostClock) -> Self {
+        match clock {
+            HostClock::Wall => Self::Wall,
+            HostClock::Instructions => Self::Instructions,
+            HostClock::InstructionsRealIdle => Self::InstructionsRealIdle,
+        }
+    }
 }
 
 impl StartOptions {
@@ -33,10 +54,7 @@ impl StartOptions {
         if let Some(memory) = self.memory {
             lab = lab.memory_mib(memory);
         }
-        if self.measure {
-            lab = lab.measuring();
-        }
-        Ok(lab)
+        Ok(lab.clock(self.clock.into()))
     }
 }
 

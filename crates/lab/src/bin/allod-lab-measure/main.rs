@@ -3,7 +3,7 @@
 //! `allod-lab-measure WHAT VMM GUEST FOLDER [SHAPE]`, started by `cargo xtask bench`, which repeats it, interleaves VMMs
 //! and makes the table. FOLDER holds `allod` and `allod-vmm`; its file system must keep pages in memory as an ordinary
 //! disk's does (not tmpfs, whose pages all count as dirty).
-//! The host's clock should count instructions (`allod lab run --measure`); on another clock the times are wall time.
+//! The host's clock should count instructions (`allod lab run --clock instructions`); on another clock the times are wall time.
 //! Exit status: 0 figures are printed, 1 the measurement failed, 2 wrong words, 3 the guest stalled: try again.
 #![forbid(unsafe_code)]
 
