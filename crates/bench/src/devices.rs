@@ -1,6 +1,6 @@
 //! What a seat has that can be measured, and how a shell finds it. Pure.
 
-use crate::workload::{Need, Workload};
+use crate::workload::{Measure, Need, Workload};
 use spec::PciAddress;
 use spec::inventory::HostInventory;
 use spec::plan::{SeatPlan, Source};
@@ -106,8 +106,9 @@ impl Devices {
     /// Returns the shell line that tells workloads where their devices are on the host; waits until their drivers have
     /// them. A network card is measured in a namespace of its own, so that the host, which may be the peer, has to send
     /// what it says to itself over the card.
-    pub(crate) fn native_setup(&self, seconds: u32, peer: Option<Peer>) -> String {
-        let mut line = format!("SECONDS_A_ROUND={seconds}; export SECONDS_A_ROUND CARD DISK; {AWAIT}");
+    pub(crate) fn native_setup(&self, measure: Measure) -> String {
+        let Measure { peer, .. } = measure;
+        let mut line = format!("{}export CARD DISK; {AWAIT}", measure.setup());
         if let Some(address) = self.display {
             let function = format!("/sys/bus/pci/devices/{address}");
             // A virtio card's DRM device is below the virtio device, others' below the function itself.
@@ -133,10 +134,10 @@ impl Devices {
     }
 
     /// Returns the same for a guest, which has no other devices than these.
-    pub(crate) fn guest_setup(&self, seconds: u32, peer: Option<Peer>) -> String {
-        let mut line = format!(
-            "SECONDS_A_ROUND={seconds}; CARD=/dev/dri/card0; DISK=/dev/nvme0n1; export SECONDS_A_ROUND CARD DISK; {AWAIT}"
-        );
+    pub(crate) fn guest_setup(&self, measure: Measure) -> String {
+        let Measure { peer, .. } = measure;
+        let mut line =
+            format!("{}CARD=/dev/dri/card0; DISK=/dev/nvme0n1; export CARD DISK; {AWAIT}", measure.setup());
         for (device, there) in [("$CARD", self.display.is_some()), ("$DISK", self.disk.is_some())] {
             if there {
                 line += &format!("await {device}; ");

@@ -22,7 +22,7 @@ const OFF_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a guest did not do what it was told.
 #[derive(Debug, thiserror::Error)]
-pub enum GuestError {
+pub(crate) enum GuestError {
     /// Its machine cannot be started.
     #[error("cannot start `{program}`: {error}")]
     Start {

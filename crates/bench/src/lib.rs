@@ -9,15 +9,18 @@
 mod devices;
 mod engine;
 mod guest;
+mod journal;
+mod leg;
 mod native;
 mod picture;
 mod result;
-mod rounds;
 mod run;
+mod seats;
 mod table;
 mod workload;
 
 pub use devices::Peer;
+pub use journal::JournalError;
 pub use picture::picture;
 pub use result::{Condition, Engine, Result, Series, Spread};
 pub use run::{BenchError, Options, run};

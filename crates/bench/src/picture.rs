@@ -59,7 +59,7 @@ pub fn picture(result: &Result) -> String {
 
 fn bars(result: &Result, workload: &Workload) -> Vec<(&'static str, &'static str, f64)> {
     let bar = |(condition, engine, label, color)| {
-        if result.of(workload.name, condition, engine).is_empty() {
+        if result.of_seats(workload.name, condition, engine).is_empty() {
             return None;
         }
         result
@@ -89,12 +89,12 @@ mod tests {
             rounds: rounds.to_vec(),
         };
         let result = Result {
-            conditions: Vec::new(),
             series: vec![
                 series(Condition::Native, Engine::Host, &[10.0]),
                 series(Condition::OneSeat, Engine::Allod, &[9.0]),
                 series(Condition::OneSeat, Engine::Qemu, &[8.0]),
             ],
+            ..Result::default()
         };
         let picture = picture(&result);
         assert_eq!(picture.matches("fill=\"#0b5394\"").count(), 1);

@@ -1,10 +1,11 @@
 //! The figures of a run, and what follows from them.
 
+use crate::journal::Made;
 use crate::workload::Better;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a round ran.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Condition {
     /// On the host itself, with its own drivers.
@@ -15,8 +16,19 @@ pub enum Condition {
     AllSeats,
 }
 
+impl Condition {
+    /// Returns it in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::OneSeat => "one seat",
+            Self::AllSeats => "all seats at once",
+        }
+    }
+}
+
 /// Who ran the machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
     /// Nobody: the host itself.
@@ -94,25 +106,47 @@ pub struct Result {
     pub conditions: Vec<(String, String)>,
     /// The figures.
     pub series: Vec<Series>,
+    /// Rounds that were made only at the second try, each with the reason's first line.
+    pub made_again: Vec<String>,
+    /// Rounds that did not come out at all and are in no figure, the same way.
+    pub left_out: Vec<String>,
+    /// Rounds of workloads that the run has beyond these: it broke off.
+    pub not_made: usize,
 }
 
 impl Result {
-    /// Adds rounds: to the series of the same workload at the same place if there is one.
-    pub(crate) fn add(&mut self, series: Vec<Series>) {
-        for new in series {
-            let same = |old: &&mut Series| {
-                (&old.workload, old.condition, old.engine, &old.seat)
-                    == (&new.workload, new.condition, new.engine, &new.seat)
-            };
-            match self.series.iter_mut().find(same) {
-                Some(old) => old.rounds.extend(new.rounds),
-                None => self.series.push(new),
+    /// Gathers what a run made of its `steps` rounds of workloads.
+    pub(crate) fn of(made: &[Made], steps: usize) -> Self {
+        let mut result = Self { not_made: steps.saturating_sub(made.len()), ..Self::default() };
+        for Made { step, figures, troubles } in made {
+            let why = troubles.last().and_then(|why| why.lines().next()).unwrap_or_default();
+            match figures.as_slice() {
+                [] => result.left_out.push(format!("{step}: {why}")),
+                _ if troubles.is_empty() => {}
+                _ => result.made_again.push(format!("{step}: {why}")),
+            }
+            for figure in figures {
+                let (condition, engine) = (step.condition, step.engine);
+                result.add(&step.workload, condition, engine, figure.seat.as_deref(), figure.figure);
             }
         }
+        result
+    }
+
+    fn add(&mut self, workload: &str, condition: Condition, engine: Engine, seat: Option<&str>, figure: f64) {
+        let place = (workload, condition, engine, seat);
+        let same = |series: &&mut Series| {
+            (series.workload.as_str(), series.condition, series.engine, series.seat.as_deref()) == place
+        };
+        if let Some(series) = self.series.iter_mut().find(same) {
+            return series.rounds.push(figure);
+        }
+        let (workload, seat) = (workload.to_owned(), seat.map(str::to_owned));
+        self.series.push(Series { workload, condition, engine, seat, rounds: vec![figure] });
     }
 
     /// Returns the series of a workload at a place under somebody, one per seat.
-    pub fn of(&self, workload: &str, condition: Condition, engine: Engine) -> Vec<&Series> {
+    pub fn of_seats(&self, workload: &str, condition: Condition, engine: Engine) -> Vec<&Series> {
         let fits = |series: &&Series| {
             series.workload == workload && series.condition == condition && series.engine == engine
         };
@@ -129,8 +163,8 @@ impl Result {
         condition: Condition,
         engine: Engine,
     ) -> Option<f64> {
-        let native = self.of(workload, Condition::Native, Engine::Host).first()?.mean();
-        let seats = self.of(workload, condition, engine);
+        let native = self.of_seats(workload, Condition::Native, Engine::Host).first()?.mean();
+        let seats = self.of_seats(workload, condition, engine);
         let sum: f64 = seats.iter().map(|series| series.mean()).sum();
         let percent = match better {
             Better::Larger => 100.0 * sum / native,
@@ -143,6 +177,7 @@ impl Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::{Figure, Step};
 
     fn series(condition: Condition, engine: Engine, seat: &str, rounds: &[f64]) -> Series {
         let seat = (!seat.is_empty()).then(|| seat.to_owned());
@@ -153,12 +188,12 @@ mod tests {
     fn the_papers_table_comes_out_as_printed() {
         // Table 1: native 16541 points, two seats together 27388, which is 165.58 percent.
         let result = Result {
-            conditions: Vec::new(),
             series: vec![
                 series(Condition::Native, Engine::Host, "", &[16541.0]),
                 series(Condition::AllSeats, Engine::Allod, "one", &[13694.0]),
                 series(Condition::AllSeats, Engine::Allod, "two", &[13694.0]),
             ],
+            ..Result::default()
         };
         let percent = result.percent("fill", Better::Larger, Condition::AllSeats, Engine::Allod).unwrap();
         assert!((percent - 165.58).abs() < 0.01, "{percent}");
@@ -167,27 +202,44 @@ mod tests {
     }
 
     #[test]
-    fn rounds_of_a_later_lap_join_those_of_the_first() {
-        let mut result = Result::default();
-        for lap in [[1.0, 2.0], [3.0, 4.0]] {
-            result.add(vec![
-                series(Condition::OneSeat, Engine::Allod, "one", &lap),
-                series(Condition::OneSeat, Engine::Qemu, "one", &lap),
-                series(Condition::AllSeats, Engine::Allod, "two", &lap),
-            ]);
-        }
-        assert_eq!(result.series.len(), 3);
-        assert_eq!(result.of("fill", Condition::OneSeat, Engine::Qemu)[0].rounds, [1.0, 2.0, 3.0, 4.0]);
+    fn what_was_made_is_gathered_by_place_and_what_was_not_is_named() {
+        let made = |lap, figures: &[(&str, f64)], troubles: &[&str]| Made {
+            step: Step {
+                lap,
+                round: 1,
+                condition: Condition::AllSeats,
+                engine: Engine::Qemu,
+                workload: "fill".into(),
+            },
+            figures: figures
+                .iter()
+                .map(|(seat, figure)| Figure { seat: Some((*seat).into()), figure: *figure })
+                .collect(),
+            troubles: troubles.iter().map(|why| (*why).to_owned()).collect(),
+        };
+        let run = [
+            made(1, &[("a", 1.0), ("b", 2.0)], &[]),
+            made(2, &[("a", 3.0), ("b", 4.0)], &["broke off\nlong words"]),
+            made(3, &[], &["broke off", "silent"]),
+        ];
+        let result = Result::of(&run, 5);
+        let seats = result.of_seats("fill", Condition::AllSeats, Engine::Qemu);
+        let rounds: Vec<&[f64]> = seats.iter().map(|series| series.rounds.as_slice()).collect();
+        assert_eq!(rounds, [[1.0, 3.0], [2.0, 4.0]]);
+        let at = "fill, all seats at once, QEMU, round 1 of lap";
+        assert_eq!(result.made_again, [format!("{at} 2: broke off")]);
+        assert_eq!(result.left_out, [format!("{at} 3: silent")]);
+        assert_eq!(result.not_made, 2);
     }
 
     #[test]
     fn a_shorter_time_is_more_percent() {
         let result = Result {
-            conditions: Vec::new(),
             series: vec![
                 series(Condition::Native, Engine::Host, "", &[50.0]),
                 series(Condition::OneSeat, Engine::Qemu, "one", &[100.0]),
             ],
+            ..Result::default()
         };
         assert_eq!(result.percent("fill", Better::Smaller, Condition::OneSeat, Engine::Qemu), Some(50.0));
         assert_eq!(result.percent("fill", Better::Smaller, Condition::AllSeats, Engine::Qemu), None);

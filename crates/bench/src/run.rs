@@ -1,11 +1,12 @@
 //! A whole run: native, then the seats' devices are claimed, one seat and all seats under each engine, then given back.
 
 use crate::devices::{Devices, Peer};
-use crate::engine::{self, Boot};
-use crate::guest::{Guest, GuestError};
+use crate::journal::{Journal, JournalError, Recipe, Step};
+use crate::leg;
+use crate::native::Native;
 use crate::result::{Condition, Engine, Result as BenchResult};
-use crate::rounds::{self, Measure, Place};
-use crate::workload::Workload;
+use crate::seats::{Seat, Seats};
+use crate::workload::{Measure, Workload};
 use host::claim::{self, ReleaseError, TakeError, TakeRequest, Watcher};
 use host::ledger::{Ledger, LedgerError};
 use host::recovery::recover;
@@ -16,8 +17,6 @@ use spec::plan::{Plan, SeatPlan, SeatStart};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a guest may take to boot; in the lab two boot on one emulated processor.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// What the ledger tells others that come meanwhile.
 const AS_WHO: &str = "allod bench";
 
@@ -28,8 +27,8 @@ pub struct Options {
     pub workloads: Vec<&'static Workload>,
     /// Rounds of each.
     pub rounds: u32,
-    /// Seconds a round takes.
-    pub seconds: u32,
+    /// How long a round takes.
+    pub round: Duration,
     /// In how many laps the rounds are run. Each lap is native and all engines, whose order turns round from lap to lap: a
     /// host that gets slower in the meantime does so for all.
     pub laps: u32,
@@ -45,6 +44,14 @@ pub struct Options {
     pub allod: PathBuf,
     /// Where the ledger is.
     pub state: PathBuf,
+    /// Where each round is written down as it ends; those that are there already are not made again.
+    pub journal: Option<PathBuf>,
+}
+
+impl Options {
+    pub(crate) fn measure(&self) -> Measure {
+        Measure { round: self.round, peer: self.peer }
+    }
 }
 
 /// Why there are no figures. Whatever was claimed has been given back, or is in the ledger for the next start.
@@ -59,27 +66,17 @@ pub enum BenchError {
     /// No seat has anything.
     #[error("the seat file has no seat with a device: there is nothing to compare with the host")]
     NoSeat,
-    /// A workload said no figure.
-    #[error("`{workload}` gave no figure ({place}); it said:\n{said}")]
-    NoFigure {
-        /// The workload.
-        workload: &'static str,
-        /// Where.
-        place: String,
-        /// All that was said.
-        said: String,
+    /// Machines do not start.
+    #[error("machines failed to start {tries} times in a row, last because {last}")]
+    NotStarted {
+        /// How often.
+        tries: u32,
+        /// Why.
+        last: String,
     },
-    /// The host's shell cannot be started.
-    #[error("cannot run a shell: {0}")]
-    Shell(#[source] std::io::Error),
-    /// A guest did not do its part.
-    #[error("seat `{seat}`: {error}")]
-    Guest {
-        /// The seat.
-        seat: String,
-        /// What happened.
-        error: GuestError,
-    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A claim could not be taken.
     #[error(transparent)]
     Take(#[from] TakeError),
@@ -91,52 +88,40 @@ pub enum BenchError {
     Ledger(#[from] LedgerError),
 }
 
-/// Measures. What it is at is told to `progress`.
+/// Measures. What it is at is told to `progress`. A run that breaks off after it has begun has a result too, of what was
+/// made until then, and the reason beside it.
 ///
 /// # Errors
-/// Why there are no figures; devices are given back all the same.
+/// Why nothing was measured; devices are given back all the same.
 pub fn run(
     system: &dyn System,
     inventory: &HostInventory,
     plan: &Plan,
     options: &Options,
     progress: &mut dyn FnMut(&str),
-) -> Result<BenchResult, BenchError> {
-    let seats: Vec<(&SeatPlan, Devices)> = plan
-        .seats
-        .iter()
-        .map(|seat| (seat, Devices::of(seat, inventory)))
-        .filter(|(_, devices)| !devices.slots.is_empty())
-        .collect();
-    let Some((_, first)) = seats.first() else { return Err(BenchError::NoSeat) };
-    let kernels = seats.iter().map(|(seat, _)| kernel(seat)).collect::<Result<Vec<&Path>, _>>()?;
-    let names: Vec<&str> = seats.iter().map(|(seat, _)| seat.name.as_str()).collect();
-    let mut result = BenchResult::default();
-    for (lap, rounds) in laps(options.rounds.max(1), options.laps.max(1)).into_iter().enumerate() {
-        let measure = Measure {
-            workloads: &options.workloads,
-            rounds,
-            seconds: options.seconds.max(1),
-            peer: options.peer,
-        };
-        result.add(rounds::native(&measure, first, progress)?);
-        progress(&format!("claiming the devices of {}", names.join(", ")));
-        take(system, plan, &names, options)?;
-        let mut engines = options.engines.clone();
-        if lap % 2 == 1 {
-            engines.reverse();
+) -> Result<(BenchResult, Option<BenchError>), BenchError> {
+    let mut seats = Vec::new();
+    for seat in &plan.seats {
+        let devices = Devices::of(seat, inventory);
+        if !devices.slots.is_empty() {
+            seats.push(Seat { plan: seat, devices, kernel: kernel(seat)? });
         }
-        let measured = engines.iter().try_for_each(|engine| {
-            let run = Run { engine: *engine, measure, seats: &seats, kernels: &kernels, options };
-            [1, seats.len()][..seats.len().min(2)]
-                .iter()
-                .try_for_each(|count| run.seats_at_once(*count, &mut result, progress))
-        });
-        progress("giving the devices back");
-        let given_back = give_back(system, &names, options);
-        measured.and(given_back)?;
     }
-    Ok(result)
+    let run = Run { system, plan, seats: &seats, options };
+    let laps = run.laps()?;
+    let recipe = run.recipe();
+    let mut journal = match &options.journal {
+        Some(path) => Journal::open(path, &recipe)?,
+        None => Journal::in_memory(),
+    };
+    let legs = || laps.iter().flatten();
+    let kept = journal.made().len();
+    if kept > 0 {
+        progress(&format!("{kept} rounds of workloads were made before, and are not made again"));
+    }
+    let ended = laps.iter().try_for_each(|legs| run.lap(legs, &mut journal, progress));
+    let steps = legs().map(|leg| leg.steps.len()).sum();
+    Ok((BenchResult::of(journal.made(), steps), ended.err()))
 }
 
 /// Splits rounds into laps, the first of them longer by one where it does not come out even.
@@ -145,37 +130,123 @@ fn laps(rounds: u32, laps: u32) -> Vec<u32> {
     (0..laps).map(length).filter(|rounds| *rounds > 0).collect()
 }
 
-/// One engine's part of a lap.
-struct Run<'a> {
+/// Rounds at one place, or at all at once.
+struct Leg {
     engine: Engine,
-    measure: Measure<'a>,
-    seats: &'a [(&'a SeatPlan, Devices)],
-    kernels: &'a [&'a Path],
+    /// How many seats; none is the host.
+    seats: usize,
+    steps: Vec<(Step, &'static Workload)>,
+}
+
+impl Leg {
+    fn is_made(&self, journal: &Journal) -> bool {
+        self.steps.iter().all(|(step, _)| journal.has(step))
+    }
+}
+
+struct Run<'a> {
+    system: &'a dyn System,
+    plan: &'a Plan,
+    seats: &'a [Seat<'a>],
     options: &'a Options,
 }
 
 impl Run<'_> {
-    /// Starts the first `count` seats, measures in all of them at once, and powers them off.
-    fn seats_at_once(
+    /// Returns the legs of each lap, native first.
+    fn laps(&self) -> Result<Vec<Vec<Leg>>, BenchError> {
+        let Some(first) = self.seats.first() else { return Err(BenchError::NoSeat) };
+        let lengths = laps(self.options.rounds.max(1), self.options.laps.max(1));
+        let mut all = Vec::new();
+        for (lap, rounds) in lengths.into_iter().enumerate() {
+            let mut engines = self.options.engines.clone();
+            if lap % 2 == 1 {
+                engines.reverse();
+            }
+            let counts = &[1, self.seats.len()][..self.seats.len().min(2)];
+            let of_engine = |engine: Engine| counts.iter().map(move |count| (engine, *count));
+            let places = [(Engine::Host, 0)].into_iter().chain(engines.into_iter().flat_map(of_engine));
+            let legs = places.map(|(engine, seats)| {
+                let places = if seats == 0 { std::slice::from_ref(first) } else { &self.seats[..seats] };
+                Leg { engine, seats, steps: self.steps(lap, rounds, (engine, seats), places) }
+            });
+            all.push(legs.collect());
+        }
+        Ok(all)
+    }
+
+    /// Returns each round of each workload that makes sense at one of the places at least.
+    fn steps(
         &self,
-        count: usize,
-        result: &mut BenchResult,
+        lap: usize,
+        rounds: u32,
+        (engine, seats): (Engine, usize),
+        places: &[Seat],
+    ) -> Vec<(Step, &'static Workload)> {
+        let condition = match seats {
+            0 => Condition::Native,
+            1 => Condition::OneSeat,
+            _ => Condition::AllSeats,
+        };
+        let peer = self.options.peer.is_some();
+        let suits =
+            |workload: &&&'static Workload| places.iter().any(|place| place.devices.suit(workload, peer));
+        let suited: Vec<&'static Workload> = self.options.workloads.iter().filter(suits).copied().collect();
+        let step = |round, workload: &'static Workload| {
+            let name = workload.name.to_owned();
+            (Step { lap: lap as u32 + 1, round, condition, engine, workload: name }, workload)
+        };
+        (1..=rounds)
+            .flat_map(|round| suited.iter().map(move |workload| (round, *workload)))
+            .map(|(round, workload)| step(round, workload))
+            .collect()
+    }
+
+    fn recipe(&self) -> Recipe {
+        let Options { workloads, rounds, round, laps, engines, .. } = self.options;
+        let devices = |seat: &Seat| {
+            let all = seat.devices.slots.iter().flatten().map(ToString::to_string).collect();
+            (seat.plan.name.clone(), all)
+        };
+        Recipe {
+            workloads: workloads.iter().map(|workload| workload.name.to_owned()).collect(),
+            rounds: *rounds,
+            milliseconds: round.as_millis() as u64,
+            laps: *laps,
+            engines: engines.clone(),
+            seats: self.seats.iter().map(devices).collect(),
+        }
+    }
+
+    /// Makes what a lap lacks.
+    fn lap(
+        &self,
+        legs: &[Leg],
+        journal: &mut Journal,
         progress: &mut dyn FnMut(&str),
     ) -> Result<(), BenchError> {
-        let condition = if count == 1 { Condition::OneSeat } else { Condition::AllSeats };
-        let mut places = Vec::new();
-        for ((seat, devices), kernel) in self.seats.iter().zip(self.kernels).take(count) {
-            progress(&format!("{} starts {}", self.engine.name(), seat.name));
-            let disk = self.options.disk.as_deref();
-            let boot = Boot { kernel, initrd: &self.options.initrd, disk, allod: &self.options.allod };
-            places.push(start(seat, devices, &engine::command(self.engine, seat, devices, &boot))?);
+        let missing: Vec<&Leg> = legs.iter().filter(|leg| !leg.is_made(journal)).collect();
+        let (native, in_seats): (Vec<&Leg>, Vec<&Leg>) = missing.into_iter().partition(|leg| leg.seats == 0);
+        for leg in native {
+            let devices = &self.seats[0].devices;
+            let mut ground = Native { measure: self.options.measure(), devices };
+            leg::run(&mut ground, &leg.steps, journal, progress)?;
         }
-        result.add(rounds::in_seats(&self.measure, condition, self.engine, &mut places, progress)?);
-        for place in places {
-            let Place { seat, guest, .. } = place;
-            guest.power_off().map_err(|error| BenchError::Guest { seat, error })?;
+        if in_seats.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let names: Vec<&str> = self.seats.iter().map(|seat| seat.plan.name.as_str()).collect();
+        progress(&format!("claiming the devices of {}", names.join(", ")));
+        take(self.system, self.plan, &names, self.options)?;
+        let made = in_seats.into_iter().try_for_each(|leg| {
+            let mut ground = Seats::new(leg.engine, &self.seats[..leg.seats], self.options);
+            leg::run(&mut ground, &leg.steps, journal, progress)?;
+            // Every figure of the leg is there by now: one that would not go is ended, and its devices are reset.
+            ground.end().iter().for_each(|trouble| progress(trouble));
+            Ok(())
+        });
+        progress("giving the devices back");
+        let given_back = give_back(self.system, &names, self.options);
+        made.and(given_back)
     }
 }
 
@@ -184,13 +255,6 @@ fn kernel(seat: &SeatPlan) -> Result<&Path, BenchError> {
         SeatStart::Kernel(kernel) => Ok(&kernel.image),
         SeatStart::Firmware(_) => Err(BenchError::NoKernel { seat: seat.name.clone() }),
     }
-}
-
-fn start(seat: &SeatPlan, devices: &Devices, words: &[std::ffi::OsString]) -> Result<Place, BenchError> {
-    let failed = |error| BenchError::Guest { seat: seat.name.clone(), error };
-    let mut guest = Guest::start(words).map_err(failed)?;
-    guest.await_ready(BOOT_LIMIT).map_err(failed)?;
-    Ok(Place { seat: seat.name.clone(), devices: devices.clone(), guest })
 }
 
 /// Claims what the seats need; if one cannot be had, those before it are given back.

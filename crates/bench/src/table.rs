@@ -40,22 +40,36 @@ pub fn table(result: &Result) -> String {
     for (name, value) in &result.conditions {
         writeln!(text, "- {name}: {value}").ok();
     }
+    if result.not_made > 0 {
+        let count = result.not_made;
+        writeln!(text, "\n**Not the whole run**: {count} rounds of workloads were not made.").ok();
+    }
+    let named = [
+        ("Made at the second try", &result.made_again),
+        ("Left out, because they did not come out at the second try either", &result.left_out),
+    ];
+    for (what, rounds) in named.into_iter().filter(|(_, rounds)| !rounds.is_empty()) {
+        writeln!(text, "\n{what}:").ok();
+        for round in rounds {
+            writeln!(text, "- {round}").ok();
+        }
+    }
     text
 }
 
 fn seat_count(result: &Result, engine: Engine) -> usize {
-    let seats = |workload: &Workload| result.of(workload.name, Condition::AllSeats, engine).len();
+    let seats = |workload: &Workload| result.of_seats(workload.name, Condition::AllSeats, engine).len();
     WORKLOADS.iter().map(seats).max().unwrap_or(0)
 }
 
 fn row(text: &mut String, result: &Result, workload: &Workload, columns: &[(Condition, Engine)]) {
     let less = if workload.better == Better::Smaller { ", less is better" } else { "" };
-    let native = result.of(workload.name, Condition::Native, Engine::Host);
+    let native = result.of_seats(workload.name, Condition::Native, Engine::Host);
     let native = native.first().map_or("-".to_owned(), |series| cell(series));
     write!(text, "| {} | {}{less} | {native} |", workload.name, workload.unit).ok();
     for (condition, engine) in columns {
         let seats: Vec<String> =
-            result.of(workload.name, *condition, *engine).iter().map(|series| cell(series)).collect();
+            result.of_seats(workload.name, *condition, *engine).iter().map(|series| cell(series)).collect();
         let percent = result.percent(workload.name, workload.better, *condition, *engine);
         match percent {
             Some(percent) if !seats.is_empty() => {
@@ -95,6 +109,9 @@ mod tests {
                 series(Condition::AllSeats, Engine::Allod, Some("a"), &[60.0]),
                 series(Condition::AllSeats, Engine::Allod, Some("b"), &[50.0]),
             ],
+            left_out: vec!["disk, one seat: silent".into()],
+            not_made: 2,
+            ..Result::default()
         };
         let expected = "\
 | workload | unit | native | 2 seats at once, Allod |
@@ -102,6 +119,11 @@ mod tests {
 | fill | frames/s | 100 ±0 % | 60.0 ±0 % + 50.0 ±0 % = **110.0 %** |
 
 - kernel: 6.12
+
+**Not the whole run**: 2 rounds of workloads were not made.
+
+Left out, because they did not come out at the second try either:
+- disk, one seat: silent
 ";
         assert_eq!(table(&result), expected);
     }

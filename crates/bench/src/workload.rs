@@ -1,5 +1,9 @@
 //! What is run, the same on the host and in a guest, and how a round's figure is read from what it prints.
 
+use crate::devices::Peer;
+use crate::leg::Trouble;
+use std::time::Duration;
+
 /// Whether a larger figure is the better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,8 +29,8 @@ pub struct Workload {
     pub(crate) needs: Need,
     /// Whether it is only run when asked for by name.
     pub by_name: bool,
-    /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes,
-    /// `$CARD`, `$DISK` and `$NIC` where the seat's devices are; `apart` runs a command where the seat's network is, which
+    /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes
+    /// (`$MILLISECONDS_A_ROUND` and `$WHOLE_SECONDS_A_ROUND` too), `$CARD`, `$DISK` and `$NIC` where the seat's devices are; `apart` runs a command where the seat's network is, which
     /// is `$OWN` there and reaches the port `$PORT` of `$PEER`.
     pub script: &'static str,
 }
@@ -43,6 +47,27 @@ pub(crate) enum Need {
     Disk,
     /// A network card, and somebody to talk to.
     Network,
+}
+
+/// How a workload is run, wherever that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Measure {
+    /// How long a round takes.
+    pub(crate) round: Duration,
+    /// Whom network cards talk to.
+    pub(crate) peer: Option<Peer>,
+}
+
+impl Measure {
+    /// Returns the shell line that tells workloads how long to go on. Whole seconds are for programs that know no others.
+    pub(crate) fn setup(self) -> String {
+        let (seconds, milliseconds) = (self.round.as_secs_f64(), self.round.as_millis());
+        let whole = seconds.ceil().max(1.0);
+        format!(
+            "SECONDS_A_ROUND={seconds}; MILLISECONDS_A_ROUND={milliseconds}; WHOLE_SECONDS_A_ROUND={whole}; \
+             export SECONDS_A_ROUND MILLISECONDS_A_ROUND WHOLE_SECONDS_A_ROUND; "
+        )
+    }
 }
 
 /// What stands before a figure on a line.
@@ -77,8 +102,8 @@ pub const WORKLOADS: &[Workload] = &[
         needs: Need::Display,
         by_name: true,
         script: "glmark2-es2-drm --winsys-options drm-device=$CARD --size 640x480 \
-                 --visual-config red=8:green=8:blue=8:alpha=0 --benchmark build:duration=$SECONDS_A_ROUND \
-                 --benchmark texture:duration=$SECONDS_A_ROUND --benchmark shading:duration=$SECONDS_A_ROUND 2>&1 | \
+                 --visual-config red=8:green=8:blue=8:alpha=0 --benchmark build:duration=$WHOLE_SECONDS_A_ROUND \
+                 --benchmark texture:duration=$WHOLE_SECONDS_A_ROUND --benchmark shading:duration=$WHOLE_SECONDS_A_ROUND 2>&1 | \
                  awk '/Score/ {print \"bench-figure\", $NF} !/Score/ {print}'",
     },
     Workload {
@@ -89,7 +114,7 @@ pub const WORKLOADS: &[Workload] = &[
         needs: Need::Disk,
         by_name: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
-                 --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
+                 --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
                  awk -F';' '{print \"bench-figure\", $8}'",
     },
     Workload {
@@ -100,7 +125,7 @@ pub const WORKLOADS: &[Workload] = &[
         needs: Need::Disk,
         by_name: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=1 --ioengine=libaio --direct=1 \
-                 --time_based --runtime=$SECONDS_A_ROUND --output-format=terse --terse-version=3 | \
+                 --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
                  awk -F';' '{split($24, median, \"=\"); print \"bench-figure\", median[2]}'",
     },
     Workload {
@@ -112,7 +137,7 @@ pub const WORKLOADS: &[Workload] = &[
         by_name: false,
         script: "apart sh -c 'ip address replace $OWN dev $NIC; ip link set $NIC up; \
                  ping -q -c 1 -w 30 $PEER; n=0; \
-                 until iperf3 --client $PEER --port $PORT --time $SECONDS_A_ROUND --format m 2>&1 || [ $n = 2 ]; \
+                 until iperf3 --client $PEER --port $PORT --time $WHOLE_SECONDS_A_ROUND --format m 2>&1 || [ $n = 2 ]; \
                  do n=$((n+1)); done' | \
                  awk '/receiver/ {print \"bench-figure\", $7} !/receiver/ {print}'",
     },
@@ -126,6 +151,23 @@ pub const WORKLOADS: &[Workload] = &[
         script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
     },
 ];
+
+impl Workload {
+    /// Returns the line for a shell: all it says behind its name, its figure too.
+    pub(crate) fn line(&self) -> String {
+        format!("{{ {}; }} 2>&1 | sed 's/^/{}: /'", self.script, self.name)
+    }
+
+    /// Reads its one figure out of what was said there.
+    pub(crate) fn figure(&self, said: &[String], wherever: &str) -> Result<f64, Trouble> {
+        let found =
+            said.iter().rev().find_map(|line| reading(line).filter(|(read, _)| read.name == self.name));
+        found.map(|(_, figure)| figure).ok_or_else(|| Trouble {
+            why: format!("no figure {wherever}; it said:\n{}", said.join("\n")),
+            lost: false,
+        })
+    }
+}
 
 /// Finds a workload by its name.
 pub fn find_workload(name: &str) -> Option<&'static Workload> {

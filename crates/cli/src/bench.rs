@@ -8,6 +8,7 @@ use seat::places::Places;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// Measure the host itself, one seat of FILE and all of them at once, and print the seats as percent of native.
 ///
@@ -15,7 +16,9 @@ use std::process::{Command, ExitCode};
 /// the lab). The devices are claimed for the run and given back after it; seats that are up keep theirs, so take them down
 /// before.
 ///
-/// Exit status: 0 measured; 1 not, with the reason; 2 the seat file or the command line makes no sense.
+/// A round that does not come out is made once more, and left out and named when it does not then either.
+///
+/// Exit status: 0 measured; 1 not, or not all of it, with the reason; 2 the seat file or the command line makes no sense.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The seat file
@@ -34,9 +37,9 @@ pub(crate) struct Arguments {
     /// Rounds of each workload
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Seconds that a round takes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    seconds: u32,
+    /// Seconds that a round takes, as 3 or 0.5; those of `net` and `gl` are whole ones
+    #[arg(long, default_value = "3", value_name = "SECONDS", value_parser = seconds)]
+    seconds: Duration,
     /// Laps that the rounds are spread over: native and every engine in each, the engines in turned order
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     laps: u32,
@@ -46,6 +49,10 @@ pub(crate) struct Arguments {
     /// Who runs the machines; may be given several times, and then all are measured in this run
     #[arg(long = "engine", value_name = "allod|qemu", value_parser = engine, default_value = "allod")]
     engines: Vec<Engine>,
+    /// Write each round of a workload into FILE as it ends. Those that FILE holds are not made again: a run that broke off
+    /// is gone on with by the same command
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     /// All figures as JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +66,14 @@ fn workload(name: &str) -> Result<&'static Workload, String> {
         let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
         format!("there is no such workload; there are {}", known.join(", "))
     })
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a round takes a number of seconds".to_owned())?;
+    if !(0.05..=3600.0).contains(&seconds) {
+        return Err("a round takes from 0.05 to 3600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 fn peer(text: &str) -> Result<Peer, String> {
@@ -114,7 +129,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = ::bench::Options {
         workloads,
         rounds: arguments.rounds,
-        seconds: arguments.seconds,
+        round: arguments.seconds,
         laps: arguments.laps,
         engines: arguments.engines.clone(),
         peer: arguments.peer,
@@ -122,8 +137,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         disk: arguments.guest_disk.clone(),
         allod: std::env::current_exe().context("cannot find this program")?,
         state,
+        journal: arguments.journal.clone(),
     };
-    let mut result =
+    let (mut result, broke_off) =
         ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;
     result.conditions = conditions(&options);
     if let Some(picture) = &arguments.svg {
@@ -133,6 +149,12 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let text =
         if arguments.json { serde_json::to_string_pretty(&result)? + "\n" } else { ::bench::table(&result) };
     print::out(&text).context("cannot write to standard output")?;
+    if let Some(error) = broke_off {
+        let kept = arguments.journal.as_ref().map(|path| {
+            format!("; the same command goes on from there, as {} has what was made", path.display())
+        });
+        bail!("the run broke off: {error}{}", kept.unwrap_or_default());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -151,7 +173,7 @@ fn conditions(options: &::bench::Options) -> Vec<(String, String)> {
         ("processor".to_owned(), field("model name")),
         (
             "rounds".to_owned(),
-            format!("{} of {} s each, in {} laps", options.rounds, options.seconds, options.laps),
+            format!("{} of {} s each, in {} laps", options.rounds, options.round.as_secs_f64(), options.laps),
         ),
         ("huge pages".to_owned(), read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
     ];

@@ -57,8 +57,8 @@ enum What {
     /// Measures for a while and prints `bench-figure NUMBER`.
     Measure {
         /// How long.
-        #[arg(long, default_value_t = 2)]
-        seconds: u64,
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
         #[command(subcommand)]
         what: Measured,
     },
@@ -90,7 +90,7 @@ fn main() -> Result<()> {
             show(&open(arguments.card)?, &choice, &facts, rate.max(1), limit)
         }
         What::Measure { seconds, what } => {
-            let limit = Duration::from_secs(seconds.max(1));
+            let limit = Duration::try_from_secs_f64(seconds).context("that is no number of seconds")?;
             let figure = match what {
                 Measured::Fill => measure::fill(&open(arguments.card)?, arguments.mode, limit)?,
                 Measured::Spin => measure::spin(limit),
