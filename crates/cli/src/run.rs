@@ -90,6 +90,9 @@ pub(crate) struct Arguments {
     /// An emulated graphics card, with the size of picture that its monitor prefers (see `allod screenshot`)
     #[arg(long, value_name = "WxH", num_args = 0..=1, default_missing_value = "1280x800", value_parser = display)]
     display: Option<Display>,
+    /// A TPM 2.0 by Debian's swtpm, which keeps its state in this folder; made when it is missing
+    #[arg(long, value_name = "FOLDER")]
+    tpm: Option<PathBuf>,
     /// A PCI function of this host that the machine is to have, bound to vfio-pci; `,rom=FILE` behind it shows the guest
     /// that option ROM in place of the card's own. May be given several times
     #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device)]
@@ -276,6 +279,7 @@ fn request(arguments: &Arguments, escape: bool) -> Request {
         clock: if arguments.local_time { ClockTime::Local } else { ClockTime::Utc },
         networks: arguments.net.clone(),
         display: arguments.display,
+        tpm: arguments.tpm.clone(),
         functions: functions(arguments),
         control: arguments.control.clone(),
         escape,

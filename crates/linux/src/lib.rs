@@ -14,6 +14,7 @@ pub mod net;
 pub mod processor;
 pub mod random;
 pub mod sandbox;
+pub mod stream;
 pub mod sysfs;
 pub mod vfio;
 pub mod zone;

@@ -41,6 +41,8 @@ use crate::messages::{Lines, MessageError, Messages, SharedLine};
 use crate::pci_host::PciHost;
 use crate::shadow::{ShadowArea, ShadowError};
 use crate::time::MachineClock;
+use crate::tpm::Tpm;
+use crate::worker::Worker;
 
 /// The board's devices on their buses.
 pub(crate) struct Chipset {
@@ -61,6 +63,8 @@ pub(crate) struct Chipset {
     // Where the PM block lies now: the LPC bridge's PMBASE says, and a guest may move it.
     pm_base: Mutex<Option<u16>>,
     for_firmware: Option<ForFirmware>,
+    // Ends its thread when it is dropped.
+    _tpm: Option<Worker>,
 }
 
 /// The chipset could not be built.
@@ -78,6 +82,9 @@ pub enum ChipsetError {
     /// A virtio device cannot be had.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    /// The TPM has no thread, or nothing to wake it.
+    #[error("make a thread for the TPM")]
+    Tpm(#[source] std::io::Error),
     /// Flash cannot be shown.
     #[error(transparent)]
     Flash(#[from] FlashSlotsError),
@@ -130,6 +137,7 @@ pub(crate) struct Connections<'a> {
     pub(crate) vm: &'a Vm,
     pub(crate) ram: &'a GuestRam,
     pub(crate) endpoints: &'a Endpoints,
+    pub(crate) tpm: Option<&'a Tpm>,
     pub(crate) assigned: Option<&'a Assigned>,
     pub(crate) clock: &'a Arc<MachineClock>,
     pub(crate) events: &'a Arc<Events>,
@@ -177,6 +185,7 @@ impl Chipset {
             pm_base: Mutex::default(),
             keyboard: None,
             for_firmware: None,
+            _tpm: None,
             ports,
             memory,
         };
@@ -210,6 +219,11 @@ impl Chipset {
             messages: &chipset.messages,
             lines: &chipset.lines,
         })?;
+        if let Some(tpm) = to.tpm {
+            let (registers, worker) = tpm.plug(to.events).map_err(ChipsetError::Tpm)?;
+            chipset.memory.insert(layout::TPM, registers)?;
+            chipset._tpm = Some(worker);
+        }
         if let Some(assigned) = to.assigned {
             let (pci, messages) = (&*chipset.pci, &chipset.messages);
             chipset.assigned = assigned.plug(&assigned::Sockets { vm: to.vm, pci, messages })?;

@@ -39,6 +39,10 @@ pub const KVM_PRIVATE: u64 = 0xfeff_c000;
 /// Bytes of [`KVM_PRIVATE`].
 pub const KVM_PRIVATE_LEN: u64 = 0x4000;
 
+/// The registers of a TPM's locality 0, and its buffer (TCG PC Client Platform TPM Profile 1.05, section 6.5.3.1). Between
+/// the I/O APIC and the local ones: no window of PCI reaches there.
+pub const TPM: Range<u64> = 0xfed4_0000..0xfed4_1000;
+
 /// Where memory above the 32-bit hole starts.
 pub const ABOVE_4G: u64 = 0x1_0000_0000;
 

@@ -26,6 +26,7 @@ use crate::interrupt::Socket;
 use crate::layout;
 use crate::machine::Starting;
 use crate::time::MachineClock;
+use crate::tpm::Tpm;
 use crate::vcpus::{Surroundings, Vcpus};
 
 /// A machine could not be brought to life.
@@ -73,6 +74,7 @@ pub(crate) struct Ingredients<'a> {
     pub(crate) ram_size: u64,
     pub(crate) starting: &'a mut Starting,
     pub(crate) endpoints: &'a Endpoints,
+    pub(crate) tpm: Option<&'a Tpm>,
     pub(crate) assigned: Option<&'a Assigned>,
     pub(crate) connections: ConnectionsWithoutVm<'a>,
 }
@@ -124,6 +126,7 @@ impl Life {
             vm: &vm,
             ram: ingredients.ram,
             endpoints: ingredients.endpoints,
+            tpm: ingredients.tpm,
             assigned: ingredients.assigned,
             clock: outside.clock,
             events: outside.events,
@@ -178,6 +181,7 @@ fn board(of: &Ingredients<'_>) -> Result<acpi::Board, AssignError> {
     let mut board = acpi::Board::new((0..of.cpus).collect());
     // Keyboard and mouse come with the display. Without them a guest need not probe for any.
     board.keyboard_controller = of.endpoints.display.is_some();
+    board.tpm = of.tpm.is_some();
     board.endpoints = of.endpoints.devices();
     if let Some(assigned) = of.assigned {
         board.root_ports = assigned.ports();

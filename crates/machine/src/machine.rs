@@ -1,6 +1,6 @@
 //! The machine as its process sees it: built once, living one life after another, steered from the event thread.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +23,7 @@ use crate::interrupt::Socket;
 use crate::layout;
 use crate::life::{ConnectionsWithoutVm, Ingredients, Life, LifeError};
 use crate::time::MachineClock;
+use crate::tpm::{Tpm, TpmError};
 
 /// What a machine is built from.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub boot: BootFirst,
     /// Its emulated graphics card.
     pub display: Option<DisplayConfig>,
+    /// The control socket of the swtpm that is its TPM.
+    pub tpm: Option<OwnedFd>,
     /// Its assigned functions.
     pub assigned: Option<assigned::Request>,
 }
@@ -128,6 +131,9 @@ pub enum BuildError {
     /// The kernel gave no event fd.
     #[error("make an event fd")]
     Event(#[source] std::io::Error),
+    /// The TPM cannot be had.
+    #[error("the machine's TPM cannot be used")]
+    Tpm(#[from] TpmError),
     /// Assigned functions cannot be had.
     #[error(transparent)]
     Assigned(#[from] AssignError),
@@ -144,6 +150,7 @@ pub struct Machine {
     memory: MemorySpec,
     starting: Starting,
     endpoints: Endpoints,
+    tpm: Option<Tpm>,
     assigned: Option<Assigned>,
     clock: Arc<MachineClock>,
     events: Arc<Events>,
@@ -202,6 +209,7 @@ impl Machine {
                 boot: config.boot,
                 display: config.display.map(Card::new).transpose()?,
             },
+            tpm: config.tpm.map(Tpm::connect).transpose()?,
             assigned: opening.map(Opening::finish).transpose()?,
             name: config.name,
             cpus: config.cpus,
@@ -269,6 +277,9 @@ impl Machine {
     /// Ends the life for good; the machine can only be dropped then.
     pub fn end(&mut self) {
         self.life = None;
+        if let Some(tpm) = &self.tpm {
+            tpm.end();
+        }
         self.save_variables();
     }
 
@@ -387,6 +398,7 @@ impl Machine {
             ram_size: self.memory.size.0,
             starting: &mut self.starting,
             endpoints: &self.endpoints,
+            tpm: self.tpm.as_ref(),
             assigned: self.assigned.as_ref(),
             connections: ConnectionsWithoutVm {
                 clock: &self.clock,

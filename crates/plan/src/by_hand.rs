@@ -83,6 +83,7 @@ fn file(name: &str, devices: &[DeviceRequest], console: ConsoleHandover) -> Seat
         firmware: None,
         hypervisor: None,
         clock: ClockTime::Utc,
+        tpm: false,
         devices: devices.to_vec(),
         virtual_functions: Vec::new(),
         disks: Vec::new(),

@@ -86,6 +86,7 @@ pub fn plan(
             start: start(seat),
             hypervisor: seat.hypervisor.clone(),
             clock: seat.clock,
+            tpm: seat.tpm,
             disks: seat.disks.clone(),
             networks: networks(&ground, seat),
             power_off_seconds: seat.power_off_seconds.unwrap_or(USUAL_POWER_OFF),

@@ -117,6 +117,7 @@ fn seat(name: &str, count: u32, gib: u64, devices: Vec<DeviceRequest>) -> SeatRe
         firmware: None,
         hypervisor: None,
         clock: ClockTime::Utc,
+        tpm: false,
         devices,
         virtual_functions: Vec::new(),
         disks: Vec::new(),

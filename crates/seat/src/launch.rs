@@ -22,6 +22,7 @@ use crate::drives::{self, Disk, DriveUnfit};
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
 use crate::functions::{self, CannotAssign, OpenFunctions, Wanted};
 use crate::network::{Network, NoNetwork, OpenNetwork};
+use crate::tpm::{NoTpm, RunningTpm};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Request {
     pub networks: Vec<Network>,
     /// Its emulated graphics card.
     pub display: Option<Display>,
+    /// The folder where its TPM keeps its state; made when it is not there. Without a name it has no TPM.
+    pub tpm: Option<PathBuf>,
     /// Functions of the host that it is to have.
     pub functions: Vec<Wanted>,
     /// Where to make the control socket.
@@ -117,6 +120,9 @@ pub enum LaunchError {
     /// A network card has no wire.
     #[error(transparent)]
     Network(#[from] NoNetwork),
+    /// The TPM cannot be had.
+    #[error(transparent)]
+    Tpm(#[from] NoTpm),
     /// The functions cannot be assigned.
     #[error(transparent)]
     Functions(#[from] CannotAssign),
@@ -176,6 +182,7 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    tpm: Option<RunningTpm>,
     report: File,
     control: Option<PathBuf>,
 }
@@ -217,6 +224,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let disks = request.disks.iter().map(Disk::open).collect::<Result<Vec<_>, _>>()?;
     let cdroms = request.cdroms.iter().map(|path| drives::open_disc(path)).collect::<Result<Vec<_>, _>>()?;
     let networks = open_networks(request)?;
+    let (tpm, tpm_socket) = start_tpm(request, errors.as_ref(), confinement.as_ref())?.unzip();
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
     let control = request.control.as_deref().map(listen).transpose()?;
@@ -242,6 +250,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
             height: display.height,
             rom: display_rom.as_ref().map(number),
         }),
+        tpm: tpm_socket.as_ref().map(number),
         assigned: functions.as_ref().map(OpenFunctions::spec),
         console: ConsoleSpec {
             input: Some(number(&input)),
@@ -261,6 +270,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         .chain(start.files())
         .chain(disks.iter().map(|(file, _)| file))
         .chain(&cdroms)
+        .chain(&tpm_socket)
         .chain(assigned)
         .chain([&report_end, &spec_end])
     {
@@ -268,7 +278,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     }
 
     let child = spawn(&spec_end, errors, confinement.as_ref())?;
-    let mut process = Process { child, report: report.into(), control: request.control.clone() };
+    let mut process = Process { child, tpm, report: report.into(), control: request.control.clone() };
     if let Some(confinement) = &confinement
         && let Err(error) = confinement.hold(process.id())
     {
@@ -308,6 +318,22 @@ fn open_networks(request: &Request) -> Result<Vec<OpenNetwork>, LaunchError> {
         networks.iter_mut().try_for_each(|network| network.open_rom(kind))?;
     }
     Ok(networks)
+}
+
+/// Starts the machine's TPM, if it is to have one, shut in as the machine is.
+fn start_tpm(
+    request: &Request,
+    errors: Option<&OwnedFd>,
+    confinement: Option<&Confinement>,
+) -> Result<Option<(RunningTpm, OwnedFd)>, LaunchError> {
+    let Some(folder) = &request.tpm else { return Ok(None) };
+    let errors = errors.map(duplicate).transpose()?;
+    let user = confinement.and_then(|confinement| confinement.user);
+    let (tpm, socket) = RunningTpm::start(folder, user, errors)?;
+    if let Some(confinement) = confinement {
+        confinement.hold(tpm.id())?;
+    }
+    Ok(Some((tpm, socket)))
 }
 
 /// What the machine starts, open.
@@ -397,6 +423,8 @@ impl Process {
         let mut text = String::new();
         let read = (&mut self.report).take(REPORT_LIMIT).read_to_string(&mut text);
         let status = self.child.wait().map_err(kernel("wait for the machine's process"))?;
+        // It has ended when the machine has, or soon.
+        drop(self.tpm.take());
         if let Some(path) = &self.control {
             // It was made by us for this machine; that it is gone already is as good.
             let _ = std::fs::remove_file(path);

@@ -23,4 +23,5 @@ pub mod standing;
 pub mod starting;
 pub mod supervisor;
 pub mod terminal;
+pub mod tpm;
 pub mod view;

@@ -82,6 +82,7 @@ pub fn request(
         clock: seat.clock,
         networks: seat.networks.iter().map(network).collect(),
         display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
+        tpm: seat.tpm.then(|| places.tpm()),
         functions,
         control: Some(places.control()),
         escape: false,
@@ -220,6 +221,13 @@ mod tests {
             let machine = request(&planned(rest), &[], &places()).unwrap();
             let Start::Firmware(firmware) = machine.start else { panic!("{rest}") };
             assert_eq!(firmware.variables, variables.map(Into::into), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_tpm_keeps_its_state_with_the_seat() {
+        for (rest, tpm) in [("", None), ("tpm = true\n", Some("/state/seats/anna/tpm"))] {
+            assert_eq!(request(&planned(rest), &[], &places()).unwrap().tpm, tpm.map(Into::into), "{rest}");
         }
     }
 

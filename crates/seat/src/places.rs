@@ -121,6 +121,11 @@ impl SeatPlaces {
         self.state.join("uefi-variables.fd")
     }
 
+    /// What its TPM keeps.
+    pub fn tpm(&self) -> PathBuf {
+        self.state.join("tpm")
+    }
+
     /// The last [`spec::SeatReport`].
     pub fn report(&self) -> PathBuf {
         self.state.join("report.json")

@@ -56,6 +56,9 @@ pub struct MachineSpec {
     /// The emulated graphics card, if it has one.
     #[serde(default)]
     pub display: Option<DisplaySpec>,
+    /// The control socket of the swtpm that is its TPM 2.0.
+    #[serde(default)]
+    pub tpm: Option<InheritedFd>,
     /// Functions of the host that it has as its own.
     #[serde(default)]
     pub assigned: Option<AssignedSpec>,

@@ -95,6 +95,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         networks: spec.networks.iter().map(open_network).collect::<Result<_, _>>()?,
         boot: spec.firmware.map(|firmware| firmware.boot).unwrap_or_default(),
         display: spec.display.as_ref().map(open_display).transpose()?,
+        tpm: spec.tpm.map(take).transpose()?,
         assigned: spec.assigned.as_ref().map(assigned::take_over).transpose()?,
     };
     // Before the first vCPU thread, which would otherwise be ended by the signals.

@@ -133,6 +133,8 @@ fn allowed() -> Result<Rules, Error> {
     let unnamed = libc::AT_EMPTY_PATH as u64;
     rules.insert(libc::SYS_newfstatat, vec![rule(3, Op::MaskedEq(unnamed), unnamed)?]);
     rules.insert(libc::SYS_statx, vec![rule(2, Op::MaskedEq(unnamed), unnamed)?]);
+    // Sockets whose other end it gives to a program that it speaks with already.
+    rules.insert(libc::SYS_socketpair, vec![rule(0, Op::Eq, libc::AF_UNIX as u64)?]);
     // Where its own threads run.
     rules.insert(libc::SYS_sched_setaffinity, vec![rule(0, Op::Eq, 0)?]);
     let names = [libc::PR_SET_NAME as u64, PR_SET_VMA, PR_GET_AUXV];

@@ -84,6 +84,7 @@ mod tests {
             networks: vec![],
             hypervisor: None,
             clock: ClockTime::Utc,
+            tpm: false,
             power_off_seconds: 60,
         }
     }

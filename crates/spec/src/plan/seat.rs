@@ -37,6 +37,9 @@ pub struct SeatPlan {
     /// Which time its clock shows.
     #[serde(default)]
     pub clock: ClockTime,
+    /// Whether it has a TPM.
+    #[serde(default)]
+    pub tpm: bool,
     /// Its virtual drives.
     #[serde(default)]
     pub disks: Vec<DiskRequest>,

@@ -78,6 +78,11 @@ pub struct SeatRequest {
     #[serde(default)]
     #[schemars(example = &"local")]
     pub clock: ClockTime,
+    /// Whether the seat has a TPM 2.0 (by Debian's `swtpm`), as Windows 11 demands. What the TPM keeps is kept with the
+    /// seat.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub tpm: bool,
     /// The host's devices that belong to the seat, one `[[seat.device]]` each.
     #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 31))]

@@ -72,6 +72,8 @@ pub struct Board {
     pub rtc: bool,
     /// Whether an i8042 with keyboard and mouse is at ports 0x60 and 0x64.
     pub keyboard_controller: bool,
+    /// Whether there is a TPM at [`layout::TPM`].
+    pub tpm: bool,
     /// Device numbers of the root ports on bus 0.
     pub root_ports: Vec<u8>,
     /// Device numbers of the other functions on bus 0 that have an INTx pin.
@@ -96,6 +98,7 @@ impl Board {
             serial_ports: vec![SerialPort { base: 0x3f8, irq: 4 }],
             rtc: true,
             keyboard_controller: true,
+            tpm: false,
             root_ports: Vec::new(),
             endpoints: Vec::new(),
         }

@@ -8,7 +8,7 @@ use acpi_tables::aml::{Device, EISAName, Memory32Fixed, Name, Package, ResourceT
 
 use super::board::{Board, Ecam, S5_SLEEP_TYPE};
 use super::table::{Table, TableId};
-use super::{isa, pci_root};
+use super::{isa, pci_root, tpm};
 
 /// Revision 2 and above means 64-bit integers.
 const REVISION: u8 = 2;
@@ -19,6 +19,9 @@ pub(super) fn dsdt(board: &Board) -> Table {
     let mut system = Vec::new();
     motherboard(&board.ecam, &mut system);
     pci_root::device(board, &mut system);
+    if board.tpm {
+        tpm::device(&mut system);
+    }
     for (number, &id) in board.cpus.iter().enumerate() {
         processor(number, id, &mut system);
     }

@@ -15,6 +15,7 @@ mod pci_root;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
 use acpi_tables::mcfg::MCFG;
 
@@ -35,7 +36,8 @@ const OEM_REVISION: u32 = 1;
 /// The description contradicts itself or has more of something than a table can name.
 pub fn tables(board: &Board) -> Result<Vec<Table>, BoardError> {
     board.check()?;
-    let described = [fadt::fadt(board), madt::madt(board), mcfg(&board.ecam)];
+    let mut described = vec![fadt::fadt(board), madt::madt(board), mcfg(&board.ecam)];
+    described.extend(board.tpm.then(tpm::table));
     let mut tables = vec![table::rsdp(), table::xsdt(&described)];
     tables.extend(described);
     tables.push(fadt::facs());

@@ -32,6 +32,8 @@ pub enum TableId {
     Madt,
     /// The enhanced configuration space.
     Mcfg,
+    /// The TPM.
+    Tpm2,
     /// Memory shared between firmware and kernel.
     Facs,
     /// The namespace, in AML.
@@ -47,6 +49,7 @@ impl TableId {
             Self::Fadt => "FACP",
             Self::Madt => "APIC",
             Self::Mcfg => "MCFG",
+            Self::Tpm2 => "TPM2",
             Self::Facs => "FACS",
             Self::Dsdt => "DSDT",
         }

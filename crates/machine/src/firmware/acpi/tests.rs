@@ -14,6 +14,7 @@ fn full_board() -> Board {
     board.ecam.last_bus = 3;
     board.memory_windows_64 = vec![0x80_0000_0000..=0xbf_ffff_ffff];
     board.serial_ports.push(SerialPort { base: 0x2f8, irq: 3 });
+    board.tpm = true;
     board.root_ports = vec![1, 2, 28];
     board.endpoints = vec![4];
     board
@@ -82,10 +83,13 @@ fn every_table_is_found_from_the_rsdp() {
         let rsdp = at(&placement, placement.rsdp, "RSD PTR ");
         let xsdt = at(&placement, u64_at(rsdp, 24), "XSDT");
         let entries: Vec<u64> = (36..xsdt.len()).step_by(8).map(|entry| u64_at(xsdt, entry)).collect();
-        assert_eq!(entries.len(), 3, "{name}");
+        assert_eq!(entries.len(), 3 + usize::from(board.tpm), "{name}");
         let fadt = at(&placement, entries[0], "FACP");
         at(&placement, entries[1], "APIC");
         at(&placement, entries[2], "MCFG");
+        if board.tpm {
+            at(&placement, entries[3], "TPM2");
+        }
         let facs = u32_at(fadt, 36);
         at(&placement, facs.into(), "FACS");
         assert_eq!((facs % 64, u64_at(fadt, 132)), (0, 0), "{name}");
@@ -132,7 +136,9 @@ fn unplaced_tables_name_all_their_pointers_and_checksums() {
         let of = |id| tables.iter().find(|table| table.id == id).unwrap();
         let targets = |id| of(id).pointers.iter().map(|pointer| pointer.to).collect::<Vec<_>>();
         assert_eq!(targets(TableId::Rsdp), [TableId::Xsdt], "{name}");
-        assert_eq!(targets(TableId::Xsdt), [TableId::Fadt, TableId::Madt, TableId::Mcfg], "{name}");
+        let listed = [TableId::Fadt, TableId::Madt, TableId::Mcfg].into_iter();
+        let listed: Vec<_> = listed.chain(board.tpm.then_some(TableId::Tpm2)).collect();
+        assert_eq!(targets(TableId::Xsdt), listed, "{name}");
         assert_eq!(targets(TableId::Fadt), [TableId::Facs, TableId::Dsdt, TableId::Dsdt], "{name}");
         for table in &tables {
             for pointer in &table.pointers {
@@ -245,6 +251,16 @@ fn mcfg_announces_only_the_buses_there_are() {
 }
 
 #[test]
+fn tpm2_points_to_the_registers_that_start_commands() {
+    let tpm = table(&full_board(), TableId::Tpm2);
+    assert_eq!(
+        (tpm.len(), tpm[8], u16_at(&tpm, 36), u64_at(&tpm, 40), u32_at(&tpm, 48)),
+        (76, 4, 0, 0xfed4_0040, 7)
+    );
+    assert!(tpm[52..].iter().all(|byte| *byte == 0));
+}
+
+#[test]
 fn intx_lines_rotate_below_device_25_and_stand_from_there_on() {
     let rows = [
         (1, [17, 18, 19, 20]),
@@ -272,7 +288,8 @@ fn dsdt_routes_intx_of_used_slots_only() {
 
 #[test]
 fn dsdt_has_a_device_only_for_what_is_there() {
-    let rows: [(&[u8], [bool; 4]); 7] = [
+    let rows: [(&[u8], [bool; 4]); 8] = [
+        (b"TPM_", [false, true, false, false]),
         (b"COM1", [true, true, false, true]),
         (b"COM2", [false, true, false, false]),
         (b"RTC_", [true, true, false, true]),
