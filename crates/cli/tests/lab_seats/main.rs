@@ -55,17 +55,18 @@ fn some_rounds_leave_nothing_behind(host: &Host) -> Result<(), Failure> {
 
 fn two_seats_run_at_once_and_everything_goes_home(host: &Host) -> Result<(), Failure> {
     let (disks, cards) = (functions(host, DISK)?, functions(host, CARD)?);
-    // Anna has a disk and a virtual one, Ben has a disk and a network card.
+    // Anna has a disk, a virtual one and a TPM, Ben has a disk and a network card.
     does(
         host,
         "truncate -s 8M /tmp/anna.img; for d in /dev/nvme0n1 /dev/nvme1n1; do echo \"host wrote $d\" | \
          dd of=$d conv=fsync status=none; done",
     )?;
     let read = "modprobe -a nvme virtio_blk button evdev; until [ -b /dev/nvme0n1 ]; do sleep 0.1; done; head -n1 /dev/nvme0n1";
+    let tpm = "echo version=$(cat /sys/class/tpm/tpm0/tpm_version_major)";
     let wait = "echo listening; read line; echo heard=$line; head -c 24 /dev/input/event0 | wc -c";
-    let anna = debian(host, &format!("{read}; echo guest wrote > /dev/vda; sync; {wait}"))?;
+    let anna = debian(host, &format!("{read}; echo guest wrote > /dev/vda; sync; {tpm}; {wait}"))?;
     let ben = debian(host, &format!("{read}; ls /sys/bus/pci/devices; {wait}"))?;
-    let drive = "disk = [{ path = \"/tmp/anna.img\" }]";
+    let drive = "disk = [{ path = \"/tmp/anna.img\" }]\ntpm = true";
     let both = [seat("anna", &anna, &disks[..1], drive), seat("ben", &ben, &[disks[1], cards[1]], "")];
     write(host, "/tmp/two.toml", &both)?;
     let up = does(host, "allod up /tmp/two.toml")?;
@@ -93,9 +94,11 @@ fn two_seats_run_at_once_and_everything_goes_home(host: &Host) -> Result<(), Fai
         assert!(said.contains("host wrote"), "the past is shown: {said}");
     }
     does(host, &until("allod logs anna | grep -q 'heard=good morning'"))?;
+    assert!(does(host, "allod logs anna")?.contains("version=2"), "the TPM");
     let down = does(host, "allod down --all --deadline 100")?;
     println!("{down}");
     assert_eq!(down.matches("ended: the guest powered off").count(), 2, "{down}");
+    assert_eq!(run(host, "pidof swtpm")?.stdout, "");
     for (address, name) in [(disks[0], "nvme"), (disks[1], "nvme"), (cards[1], "e1000e")] {
         assert_eq!(driver(host, address)?, name, "{address}");
     }
@@ -134,6 +137,14 @@ fn is_confined(host: &Host) -> Result<(), Failure> {
         users.push(field("Uid:").first().cloned().unwrap());
     }
     assert!(users.len() == 2 && users[0] != users[1] && users.iter().all(|user| user != "0"), "{users:?}");
+    // So has Anna's TPM, beside her machine.
+    let tpm = does(
+        host,
+        "p=$(pidof swtpm); cat /proc/$p/status /proc/$p/cgroup; ls -ln /var/lib/allod/seats/anna/tpm",
+    )?;
+    for word in [format!("Uid:\t{}\t", users[0]), "/allod/anna".to_owned(), format!(" {0} {0} ", users[0])] {
+        assert!(tpm.contains(&word), "no `{word}` in {tpm}");
+    }
     let limits = does(host, "cd /sys/fs/cgroup/allod/anna; cat memory.max memory.oom.group pids.max")?;
     assert!(!limits.contains("max"), "every limit is a number: {limits}");
     Ok(())

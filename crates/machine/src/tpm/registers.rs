@@ -113,17 +113,11 @@ impl Registers {
     /// The register at `offset`, a multiple of 4 below the buffer.
     fn register(&self, offset: u64) -> u32 {
         match offset {
-            at::LOCALITY_STATE => NOT_ESTABLISHED | VALID | if self.granted { ASSIGNED } else { 0 },
+            at::LOCALITY_STATE => NOT_ESTABLISHED | VALID | flag(self.granted, ASSIGNED),
             at::LOCALITY_STATUS => u32::from(self.granted),
             at::INTERFACE => INTERFACE,
             at::VENDOR => VENDOR,
-            at::STATUS => {
-                if self.idle {
-                    IDLE
-                } else {
-                    0
-                }
-            }
+            at::STATUS => flag(self.idle, IDLE),
             at::CANCEL => u32::from(self.cancel),
             at::START => u32::from(self.executing),
             at::COMMAND_SIZE | at::RESPONSE_SIZE => BUFFER as u32,
@@ -172,6 +166,11 @@ impl Registers {
         // The counter cannot overflow by adding one: it is read as soon as it is not zero.
         let _ = self.bell.write(1);
     }
+}
+
+/// These bits, if they are set.
+fn flag(set: bool, bits: u32) -> u32 {
+    if set { bits } else { 0 }
 }
 
 /// The size that a command or an answer says it has.

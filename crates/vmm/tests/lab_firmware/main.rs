@@ -119,14 +119,18 @@ fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<()
 }
 
 /// What the guest tells of the board: tables by name and sum, and what its kernel complains of.
-const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT MCFG; do \
-                    echo table $t $(wc -c < $t) $(md5sum < $t); done; cat /sys/class/dmi/id/product_serial; \
+const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT MCFG TPM2; do \
+                    echo table $t $(wc -c < $t) $(md5sum < $t); done; \
+                    echo measured=$(cat /sys/class/tpm/tpm0/pcr-sha256/0); cat /sys/class/dmi/id/product_serial; \
                     cat /proc/iomem; ls -d /sys/firmware/efi; dmesg | grep -i bios.bug";
+
+/// The table that describes it names no address that firmware chooses.
+const TPM: &str = "--tpm /tmp/fw-tpm";
 
 fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
     let disks = guest_disk(host, LOOK)?;
     let (output, report) =
-        machine(host, &format!("--no-reboot --name anna --cpus 2 --firmware bios {}", disks.by_bios))?;
+        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware bios {}", disks.by_bios))?;
     agrees_with_a_start_without_firmware(host, &output, disks.by_bios)?;
     assert!(output.stdout.contains("b0000000-bfffffff : PCI ECAM"), "{output:?}");
     assert_eq!(report["cause"], "power-off", "{output:?}");
@@ -136,10 +140,12 @@ fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
 fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
     let disks = guest_disk(host, LOOK)?;
     let (output, report) =
-        machine(host, &format!("--no-reboot --name anna --cpus 2 --firmware uefi {}", disks.by_uefi))?;
+        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware uefi {}", disks.by_uefi))?;
     agrees_with_a_start_without_firmware(host, &output, disks.by_uefi)?;
     assert!(output.stdout.contains("e0000000-efffffff : PCI ECAM"), "{output:?}");
     assert!(output.stdout.contains("/sys/firmware/efi\r"), "{output:?}");
+    // What runs before the boot loader measures itself into register 0.
+    assert!(output.stdout.contains("measured=") && !output.stdout.contains("measured=0000"), "{output:?}");
     assert_eq!(report["cause"], "power-off", "{output:?}");
     Ok(())
 }
@@ -147,7 +153,7 @@ fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
 /// The guest found the processors and tables that the same machine has when it starts without firmware.
 fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &str) -> Result<(), Failure> {
     let direct = format!(
-        "--name anna --cpus 2 {disks} --kernel /boot/vmlinux --initrd /boot/guest-initrd \
+        "--name anna --cpus 2 {TPM} {disks} --kernel /boot/vmlinux --initrd /boot/guest-initrd \
          --cmdline 'console=ttyS0 quiet panic=-1 guest_run=\"{LOOK}\"'"
     );
     let (direct, _) = machine(host, &direct)?;
@@ -158,6 +164,11 @@ fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &st
     assert!(output.stdout.contains(USER_SPACE), "{output:?}");
     // The others name addresses: those of tables, and of windows that firmware chose.
     assert_eq!(table(output, "APIC"), table(&direct, "APIC"), "{output:?} {direct:?}");
+    assert_eq!(table(output, "TPM2"), table(&direct, "TPM2"), "{output:?} {direct:?}");
+    assert!(
+        direct.stdout.contains("table TPM2 76 ") && direct.stdout.contains("measured=0000"),
+        "{direct:?}"
+    );
     let length = |line: &str| line.split(' ').nth(2).map(str::to_owned);
     for name in ["FACP", "FACS", "DSDT", "MCFG"] {
         assert_eq!(
