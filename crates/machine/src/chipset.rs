@@ -12,6 +12,7 @@ use pci::{
     Change, Ecam, EcamUnfit, FunctionId, HostBridge, HostBridgePreset, Lpc, LpcPreset, Occupied, Place,
     Shadow, SharedFunction,
 };
+use spec::seat_file::BootFirst;
 
 use crate::assigned::{self, AssignError, Assigned};
 use crate::board::clock::Deadline;
@@ -261,7 +262,7 @@ impl Chipset {
         let told = Told {
             board: board.clone(),
             ram_size: to.ram_size,
-            boot_order: to.endpoints.boot_order(to.assigned),
+            boot_order: boot_order(to),
             display: to.endpoints.display.is_some() || to.assigned.is_some_and(Assigned::has_primary_display),
             smbios: smbios::for_firmware(&smbios::Facts {
                 name: to.name,
@@ -397,6 +398,18 @@ impl Chipset {
     pub(crate) fn power(&self) -> MutexGuard<'_, PowerManagement> {
         self.power.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What firmware is to start from, or nothing where it knows.
+///
+/// OVMF writes this order over the one in its variables (OvmfPkg/Library/QemuBootOrderLib). So it is for variables that have
+/// none yet, and for an owner who wants another one; else the order stays that a guest or a person at the setup screen chose.
+fn boot_order(to: &Connections<'_>) -> Vec<String> {
+    let chosen = to.flash.is_some_and(|flash| flash.has_boot_order());
+    if chosen && to.endpoints.boot == BootFirst::default() {
+        return Vec::new();
+    }
+    to.endpoints.boot_order(to.assigned)
 }
 
 fn shared(function: impl pci::Function + 'static) -> SharedFunction {

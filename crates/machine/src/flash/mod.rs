@@ -5,6 +5,7 @@
 
 mod chip;
 mod image;
+mod variables;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +79,14 @@ impl Flash {
     pub(crate) fn low_copy(&self) -> Option<MappingRange> {
         let len = self.code.memory.len();
         self.code.memory.part(len.checked_sub(LOW_COPY as usize)?..len)
+    }
+
+    /// Whether the variables have an order to boot in: one that firmware made at an earlier start, or that a guest chose.
+    pub(crate) fn has_boot_order(&self) -> bool {
+        let Some(block) = &self.variables else { return false };
+        let mut cells = vec![0; block.memory.len()];
+        let read = self.ram.view().read_slice(&mut cells, GuestAddress(block.guest));
+        read.is_ok() && variables::have_boot_order(&cells)
     }
 
     /// Where the variables' chip is.

@@ -52,7 +52,7 @@ pub(crate) fn shell_disk(host: &Host, script: &str) -> Result<&'static str, Fail
 }
 
 /// Shell lines that make a file system of FAT in `file` and mount it at `fw-mount`.
-fn new_volume(file: &str, size: &str) -> String {
+pub(crate) fn new_volume(file: &str, size: &str) -> String {
     format!(
         "modprobe -a loop vfat; mkdir -p fw-mount; rm -f {file}; truncate -s {size} {file}; busybox mkdosfs {file}; \
          mount -t vfat -o loop {file} fw-mount"

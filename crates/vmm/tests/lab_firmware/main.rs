@@ -6,6 +6,7 @@
 mod disks;
 mod drives;
 mod network;
+mod order;
 #[path = "../picture/mod.rs"]
 mod picture;
 mod screen;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 15] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -42,6 +43,7 @@ const SCENARIOS: [Scenario; 14] = [
         boot: Boot::Own,
         check: Check::Inside(windows::large),
     },
+    shared("the_order_to_boot_in_stays_as_it_was_chosen", order::stays),
     shared("what_a_bios_writes_is_on_the_display", screen::what_a_bios_writes_is_on_the_display),
     shared(
         "what_uefi_firmware_writes_is_on_the_display",

@@ -55,7 +55,15 @@ fn nobody() -> Alone {
 
 #[test]
 fn a_tpm_is_introduced_and_started() {
-    for (capabilities, fits) in [(0xffff_u64, true), (0x3403, true), (0x3402, false), (0, false)] {
+    for (capabilities, fits) in [
+        (0xffff_u64, true),
+        (0x3403, true),
+        (0x3402, false),
+        (0x3401, false),
+        (0x3003, false),
+        (0x2403, false),
+        (0x1403, false),
+    ] {
         let (mut theirs, control) = UnixStream::pair().unwrap();
         let says = [&capabilities.to_be_bytes()[..], &[0; 4], &STARTS].concat();
         theirs.write_all(&says).unwrap();
