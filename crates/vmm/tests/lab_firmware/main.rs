@@ -5,6 +5,7 @@
 
 mod disks;
 mod drives;
+mod look;
 mod network;
 mod order;
 #[path = "../picture/mod.rs"]
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 15] = [
+const SCENARIOS: [Scenario; 16] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -44,6 +45,7 @@ const SCENARIOS: [Scenario; 15] = [
         check: Check::Inside(windows::large),
     },
     shared("the_order_to_boot_in_stays_as_it_was_chosen", order::stays),
+    shared("the_uefi_shell_finds_what_the_machine_was_built_with", look::shell_agrees),
     shared("what_a_bios_writes_is_on_the_display", screen::what_a_bios_writes_is_on_the_display),
     shared(
         "what_uefi_firmware_writes_is_on_the_display",
@@ -140,10 +142,11 @@ fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
 }
 
 fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
-    let disks = guest_disk(host, LOOK)?;
+    let disks = guest_disk(host, &format!("{LOOK}; {}", look::TABLES))?;
     let (output, report) =
         machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware uefi {}", disks.by_uefi))?;
     agrees_with_a_start_without_firmware(host, &output, disks.by_uefi)?;
+    look::tables_are_those_made(&output);
     assert!(output.stdout.contains("e0000000-efffffff : PCI ECAM"), "{output:?}");
     assert!(output.stdout.contains("/sys/firmware/efi\r"), "{output:?}");
     // What runs before the boot loader measures itself into register 0.
