@@ -21,6 +21,7 @@ use crate::input::Motion;
 use crate::messages::{Lines, Messages, Triggers};
 use crate::nvme::{self, NvmeDisk, NvmeFunction};
 use crate::pci_host::PciHost;
+use crate::storage::told::Told;
 use crate::storage::{Image, Storage};
 use crate::virtio::{
     Block, Doorbells, Engine, FunctionError, Interrupt, Net, Point, Pointer, Rng, SECTOR, Tablet,
@@ -205,10 +206,12 @@ impl Endpoints {
         for (number, (disk, device)) in self.disks.iter().zip(RNG_DEVICE + 1..).enumerate() {
             let name = format!("disk{number}");
             if disk.shown == DiskKind::Nvme {
-                plugged._workers.push(into.plug_nvme(name, disk, device, &memory)?);
+                let storage = Told::boxed(disk.storage.storage(), number + 1, into.events);
+                plugged._workers.push(into.plug_nvme(name, storage, disk.read_only, device, &memory)?);
                 continue;
             }
-            let block = Block::new(name.clone(), disk.storage.storage(), disk.read_only);
+            let storage = Told::boxed(disk.storage.storage(), number + 1, into.events);
+            let block = Block::new(name.clone(), storage, disk.read_only);
             let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
             let engine = into.plug(device, Box::new(block), &memory, bell)?;
             plugged._workers.push(Worker::spawn(name, engine).map_err(EndpointError::Thread)?);
@@ -253,18 +256,14 @@ impl Sockets<'_> {
     fn plug_nvme(
         &self,
         name: String,
-        disk: &Disk,
+        storage: Box<dyn Storage>,
+        read_only: bool,
         device: u8,
         memory: &Arc<GuestMemory>,
     ) -> Result<Worker, EndpointError> {
         let triggers = Triggers::default();
         let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
-        let shown = NvmeDisk {
-            name: name.clone(),
-            number: device,
-            storage: disk.storage.storage(),
-            read_only: disk.read_only,
-        };
+        let shown = NvmeDisk { name: name.clone(), number: device, storage, read_only };
         let controller = nvme::controller(shown, Arc::clone(memory), triggers.clone(), bell);
         let function = NvmeFunction::new(Arc::clone(&controller))?;
         let id = self.pci.add(Place::Root { device, function: 0 }, Arc::new(Mutex::new(function)))?;

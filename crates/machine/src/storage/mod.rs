@@ -3,6 +3,7 @@
 //! Not here: files (`linux::disk`), and what a guest may ask for (`virtio::block`, `ahci`).
 
 pub(crate) mod qcow2;
+pub(crate) mod told;
 
 use std::io;
 use std::sync::Arc;

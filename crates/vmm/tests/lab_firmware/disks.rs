@@ -1,6 +1,6 @@
 //! Small disks for guests to start from, made inside the lab's host with Debian's GRUB.
 
-use lab::{Failure, Host};
+use lab::{Failure, Host, greeting};
 
 use crate::run;
 
@@ -49,6 +49,21 @@ pub(crate) fn shell_disk(host: &Host, script: &str) -> Result<&'static str, Fail
     )?;
     assert!(made.is_success(), "{made:?}");
     Ok("/tmp/fw-script")
+}
+
+/// Makes disks with a program that says by which firmware it was started: a boot sector, and the loader of a removable disk.
+pub(crate) fn greeting_disks(host: &Host) -> Result<GuestDisks, Failure> {
+    let program: String = greeting::program().iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let made = run(
+        host,
+        &format!(
+            "set -e; cd /tmp; printf '{program}' > fw-greeting; cp fw-greeting fw-greets-bios; truncate -s 1M fw-greets-bios\n\
+             {}\nmkdir -p fw-mount/EFI/BOOT; cp fw-greeting fw-mount/EFI/BOOT/BOOTX64.EFI; umount fw-mount",
+            new_volume("fw-greets-uefi", "40M")
+        ),
+    )?;
+    assert!(made.is_success(), "{made:?}");
+    Ok(GuestDisks { by_bios: "--disk /tmp/fw-greets-bios", by_uefi: "--disk /tmp/fw-greets-uefi" })
 }
 
 /// Shell lines that make a file system of FAT in `file` and mount it at `fw-mount`.

@@ -5,6 +5,7 @@
 
 mod disks;
 mod drives;
+mod full;
 mod look;
 mod network;
 mod order;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 16] = [
+const SCENARIOS: [Scenario; 17] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
@@ -60,6 +61,7 @@ const SCENARIOS: [Scenario; 16] = [
         drives::debian_starts_from_a_packed_image_shown_as_an_nvme_disk,
     ),
     shared("firmware_starts_a_program_from_the_network", network::virtual_card),
+    shared("a_full_file_system_is_an_error_to_those_who_write_and_loses_nothing", full::file_system),
     // These take a card from the host.
     with_cards(
         "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",

@@ -7,11 +7,11 @@ use lab::{Failure, Host};
 use super::screen::{Glyph, picture_of_text};
 use super::{begin, does, end, find, shot, take};
 
-const CIRRUS: &str = "1013:00b8";
+pub(crate) const CIRRUS: &str = "1013:00b8";
 const BOCHS_DISPLAY: &str = "1234:1111";
 
 /// The card's own BIOS, in a file.
-const ROM: &str = "/usr/share/seabios/vgabios-cirrus.bin";
+pub(crate) const ROM: &str = "/usr/share/seabios/vgabios-cirrus.bin";
 
 /// What SeaBIOS says last when there is nothing to boot.
 const LAST_WORDS: &str = "No bootable device.  Retrying in 60 seconds.";

@@ -5,6 +5,7 @@
 mod bios;
 mod screen;
 mod uefi;
+mod vesa;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,8 +18,9 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     shared("a_bios_writes_on_the_assigned_vga_what_it_writes_on_an_emulated_one", "vga", bios::primary),
+    shared("a_vesa_mode_and_what_is_drawn_in_it_are_on_the_assigned_vga", "vga", vesa::mode),
     shared("a_seat_whose_card_has_run_its_rom_gets_the_clean_one_that_is_kept", "vga", bios::kept_rom),
     shared(
         "the_uefi_shell_is_on_every_assigned_card_and_hears_the_assigned_keyboard",

@@ -227,7 +227,11 @@ impl Qcow2 {
         }
         let at = state.refcounts.allocate(&self.file)?;
         // Its place on the disk is taken now, so that a full one fails this write and not the flush behind it.
-        write_bytes(&self.file, at, &mut vec![0; self.header.cluster() as usize])?;
+        if let Err(error) = write_bytes(&self.file, at, &mut vec![0; self.header.cluster() as usize]) {
+            // As with a cluster of data.
+            let _ = state.refcounts.release(&self.file, at >> self.header.cluster_bits);
+            return Err(error);
+        }
         *state.l1.get_mut(index).ok_or_else(corrupt)? = at | OWN;
         state.l1_changed.push(index);
         state.tables.insert(index, Table { at, entries: vec![0; self.header.entries()], changed: 0..0 });
