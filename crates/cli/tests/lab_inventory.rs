@@ -5,64 +5,21 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
-use std::time::Duration;
+mod bench;
 
-use lab::{Failure, Host, Lab, Output, Profile};
+use bench::Bench;
 use spec::PciAddress;
 use spec::inventory::{
-    ConfigAccess, DoctorReport, Function, Hold, HoldKind, HoldStrength, HostInventory, IommuKind,
-    ResetMethod, SrIov, Verdict,
+    ConfigAccess, Function, Hold, HoldKind, HoldStrength, HostInventory, IommuKind, ResetMethod, SrIov,
+    Verdict,
 };
 
-/// A command takes a second or two; much more when the machine is loaded.
-const LIMIT: Duration = Duration::from_secs(60);
-
-struct Bench(Host);
-
-impl Bench {
-    /// Boots a host; `None` after saying aloud what is missing for one.
-    fn boot(profile: &str) -> Option<Self> {
-        let lab = Lab::new(Profile::named(profile).unwrap());
-        let boot = || lab.boot(&|stage| eprintln!("lab: {stage}"));
-        match boot() {
-            Err(Failure::Image(error)) => {
-                println!("SKIPPED: no lab host: {error}");
-                None
-            }
-            Err(failure) if failure.is_hang() => {
-                eprintln!("lab: {failure}; trying once more");
-                Some(Self(boot().unwrap_or_else(|failure| panic!("{failure}"))))
-            }
-            booted => Some(Self(booted.unwrap_or_else(|failure| panic!("{failure}")))),
-        }
-    }
-
-    fn run(&self, script: &str) -> Output {
-        self.0.run_within(script, LIMIT).unwrap_or_else(|failure| panic!("{script}: {failure}"))
-    }
-
-    fn does(&self, script: &str) -> Output {
-        let output = self.run(script);
-        assert!(output.is_success(), "{script}: {output:?}");
-        output
-    }
-
-    fn inventory(&self) -> HostInventory {
-        serde_json::from_str(&self.does("allod devices --json").stdout).unwrap()
-    }
-
-    fn doctor(&self) -> (i32, DoctorReport) {
-        let output = self.run("allod doctor --json");
-        (output.status, serde_json::from_str(&output.stdout).unwrap())
-    }
-
-    /// Does something, and gives the holds on the one function with these ids that it brought.
-    fn new_holds(&self, ids: &str, script: &str) -> Vec<Hold> {
-        let before = only(&self.inventory(), ids).holds;
-        self.does(script);
-        let after = only(&self.inventory(), ids).holds;
-        after.into_iter().filter(|hold| !before.contains(hold)).collect()
-    }
+/// Does something, and gives the holds on the one function with these ids that it brought.
+fn new_holds(bench: &Bench, ids: &str, script: &str) -> Vec<Hold> {
+    let before = only(&bench.inventory(), ids).holds;
+    bench.does(script);
+    let after = only(&bench.inventory(), ids).holds;
+    after.into_iter().filter(|hold| !before.contains(hold)).collect()
 }
 
 /// The functions with these ids, by address.
@@ -150,7 +107,8 @@ fn whoever_uses_a_device_is_named_as_its_holder() {
 
     // The root lies on an overlay, so whatever is mounted may be what is below it.
     let through = vec!["dm-0 (vault)".to_owned()];
-    let mounted = bench.new_holds(
+    let mounted = new_holds(
+        &bench,
         NVME,
         "sectors=$(blockdev --getsz /dev/nvme0n1); dmsetup create vault --table \"0 $sectors linear /dev/nvme0n1 0\" && \
          mke2fs /dev/dm-0 && mkdir -p '/mnt/my disk' && mount -t ext4 /dev/dm-0 '/mnt/my disk'",
@@ -162,13 +120,13 @@ fn whoever_uses_a_device_is_named_as_its_holder() {
         through: through.clone(),
     };
     assert_eq!(mounted, [Hold { strength: HoldStrength::Critical, kind }]);
-    let unmounted = bench.new_holds(NVME, "umount '/mnt/my disk'");
+    let unmounted = new_holds(&bench, NVME, "umount '/mnt/my disk'");
     let part_of = "dm-0 (vault)".to_owned();
     assert_eq!(unmounted, [in_use(HoldKind::StorageMember { device: "nvme0n1".to_owned(), part_of })]);
-    let swapped = bench.new_holds(NVME, "mkswap -q /dev/dm-0 && swapon /dev/dm-0");
+    let swapped = new_holds(&bench, NVME, "mkswap -q /dev/dm-0 && swapon /dev/dm-0");
     assert_eq!(swapped, [in_use(HoldKind::Swap { device: "nvme0n1".to_owned(), through })]);
     bench.does("swapoff -a && dmsetup remove vault");
-    let open = bench.new_holds(NVME, "sleep 300 < /dev/nvme0 > /dev/null 2>&1 & echo $! > /run/sleeper");
+    let open = new_holds(&bench, NVME, "sleep 300 < /dev/nvme0 > /dev/null 2>&1 & echo $! > /run/sleeper");
     let pid = bench.does("cat /run/sleeper").stdout;
     let process = format!("sleep ({})", pid.trim());
     assert_eq!(open, [in_use(HoldKind::Open { node: "/dev/nvme0".to_owned(), process })]);
@@ -180,14 +138,18 @@ fn whoever_uses_a_device_is_named_as_its_holder() {
 
 fn holders_of_the_network_card(bench: &Bench) {
     let name = only(&bench.inventory(), E1000E).interfaces[0].name.clone();
-    let routed = bench.new_holds(
+    let routed = new_holds(
+        bench,
         E1000E,
-        &format!("ip link set {name} up && ip address add 192.0.2.2/24 dev {name} && ip route add default via 192.0.2.1"),
+        &format!(
+            "ip link set {name} up && ip address add 192.0.2.2/24 dev {name} && ip route add default via 192.0.2.1"
+        ),
     );
     let default = HoldKind::DefaultRoute { interface: name.clone(), route_interface: None, only: true };
     assert!(routed.contains(&Hold { strength: HoldStrength::Critical, kind: default }), "{routed:?}");
 
-    let bridged = bench.new_holds(
+    let bridged = new_holds(
+        bench,
         E1000E,
         &format!(
             "ip link add br0 type bridge && ip link set {name} master br0 && ip link set br0 up && \
@@ -223,7 +185,8 @@ fn holders_of_display_and_sound(bench: &Bench) {
     };
     assert_eq!(inventory.functions.iter().filter(|function| function.holds.iter().any(master)).count(), 1);
 
-    let playing = bench.new_holds(
+    let playing = new_holds(
+        bench,
         HD_AUDIO,
         "aplay -q -D hw:0 -t raw -f S16_LE -r 48000 -c 2 /dev/zero > /dev/null 2>&1 & sleep 2",
     );

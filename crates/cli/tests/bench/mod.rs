@@ -1,4 +1,4 @@
-//! A host of the lab for scenarios of claims: booted, asked, cut off.
+//! A host of the lab for scenarios of the inventory and of claims: booted, asked, cut off.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lab::{Failure, Host, Lab, Output, Profile};
+use spec::inventory::{DoctorReport, HostInventory};
 
 /// A command takes a few seconds; much more when the machine is loaded.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -52,6 +53,17 @@ impl Bench {
         let output = self.run(script);
         assert!(output.is_success(), "{script}: {output:?}");
         output
+    }
+
+    /// Returns what the host is made of.
+    pub(crate) fn inventory(&self) -> HostInventory {
+        serde_json::from_str(&self.does("allod devices --json").stdout).unwrap()
+    }
+
+    /// Returns what stands in the way, with the exit status of the command that says it.
+    pub(crate) fn doctor(&self) -> (i32, DoctorReport) {
+        let output = self.run("allod doctor --json");
+        (output.status, serde_json::from_str(&output.stdout).unwrap())
     }
 
     /// Takes the host's power away.
