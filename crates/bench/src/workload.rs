@@ -88,7 +88,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "fill",
         about: "2D: the whole picture of the seat's own card, filled",
-        unit: "frames/s",
+        unit: "Mpixels/s",
         better: Better::Larger,
         needs: Need::Display,
         by_name: false,

@@ -66,7 +66,7 @@ enum What {
 
 #[derive(Subcommand)]
 enum Measured {
-    /// How often the first head's whole picture can be filled, in frames per second.
+    /// How fast the first head of a card can be filled, in million pixels per second.
     Fill,
     /// How fast one processor is at a plain loop, in millions of rounds per second.
     Spin,

@@ -10,7 +10,8 @@ const BATCH: u64 = 1 << 16;
 /// How long the sleeper sleeps.
 const SLEEP: Duration = Duration::from_millis(1);
 
-/// Returns how many whole pictures per second the first head of a card can be filled with.
+/// Returns how many million pixels per second the first head of a card can be filled with. Pixels and not pictures: the
+/// same card may be driven in another mode on the host than in a guest.
 pub(crate) fn fill(card: &Card, mode: Option<(u16, u16)>, limit: Duration) -> Result<f64> {
     let mut heads = card.heads(&Choice { mode, heads: 1 })?;
     let head = heads.first_mut().context("the card has no head")?;
@@ -24,7 +25,8 @@ pub(crate) fn fill(card: &Card, mode: Option<(u16, u16)>, limit: Duration) -> Re
         screen.publish(card, all)?;
         frames += 1;
     }
-    Ok(f64::from(frames) / begin.elapsed().as_secs_f64())
+    let pixels = f64::from(frames) * f64::from(width) * f64::from(height);
+    Ok(pixels / begin.elapsed().as_secs_f64() / 1e6)
 }
 
 /// Returns how many million rounds of a loop that no compiler can shorten one processor makes in a second.
