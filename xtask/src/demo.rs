@@ -57,8 +57,9 @@ fn show(workspace: &Workspace, out: &Path) -> Result<Findings> {
         example: &workspace.root.join("docs/examples/desk"),
         out,
     };
-    let mut story = Story::default();
-    let end = match here::asked() {
+    let offer = here::asked();
+    let mut story = Story { on_a_host: offer.is_some(), ..Story::default() };
+    let end = match offer {
         Some(offer) => here::play(&offer, places.programs, out, &mut story),
         None => desk::play(&places, &mut story),
     };

@@ -7,12 +7,20 @@ use anyhow::{Context, Result, bail};
 use host::system::{RunningSystem, System};
 use std::fs;
 use std::io::{BufRead, IsTerminal};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a guest may take to say its first word.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How often its log is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Asks whether the demo may run on this host; none when that cannot be, nobody is there to ask, or the answer is no.
 pub(super) fn asked() -> Option<Offer> {
-    if !std::io::stdin().is_terminal() {
+    // Taking devices is root's to do. A process's folder belongs to whom it runs as (proc(5)).
+    let is_root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
+    if !is_root || !std::io::stdin().is_terminal() {
         return None;
     }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
@@ -45,6 +53,9 @@ pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story
     let chapter = story.begin("All seats up");
     let up = run(&allod, chapter, &["up", &file]).and_then(|()| run(&allod, chapter, &["ps"]));
     if up.is_ok() {
+        for seat in &offer.seats {
+            chapter.check(format!("{seat}'s guest runs: its console says so"), await_console(&allod, seat));
+        }
         eprintln!("    Look at the monitors of {}. Press Enter to end.", offer.cards.join(" and "));
         // Without an answer it ends at once, which is the safe side.
         let _ = std::io::stdin().lock().read_line(&mut String::new());
@@ -58,6 +69,24 @@ pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story
     let back = (before == after).then_some(()).ok_or_else(|| format!("before {before:?}, after {after:?}"));
     chapter.check("every device is at the driver of the host that it had before", back);
     Ok(())
+}
+
+/// Waits until a seat's console has said something: its kernel's first words.
+fn await_console(allod: &Path, seat: &str) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut last = String::new();
+    while begin.elapsed() < CONSOLE_LIMIT {
+        match std::process::Command::new(allod).args(["logs", seat, "--console"]).output() {
+            Ok(output) if output.status.success() && output.stdout.iter().any(u8::is_ascii_alphabetic) => {
+                return Ok(());
+            }
+            Ok(output) => last = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => last = error.to_string(),
+        }
+        // Following the log instead would wait for ever for a guest that is silent.
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Err(format!("silent for {} s; {last}", CONSOLE_LIMIT.as_secs()))
 }
 
 fn run(allod: &Path, chapter: &mut Chapter, arguments: &[&str]) -> Result<()> {

@@ -17,19 +17,22 @@ table { border-collapse: collapse; } th, td { border: 1px solid #8886; padding: 
 li { list-style: none; } svg { max-width: 100%; height: auto; background: #fff; } small { opacity: .7; }
 ";
 
-/// What a reader of the figures has to know.
-const NOTE: &str = "This ran in the lab: a PC played by an emulator, with an IOMMU and emulated cards. Everything above the \
+/// What a reader of the figures has to know, of a demo in the lab and of one on a host.
+const IN_THE_LAB: &str = "This ran in the lab: a PC played by an emulator, with an IOMMU and emulated cards. Everything above the \
 hardware is the real thing: a stock Debian kernel with KVM and VFIO, and Allod. Times on this page are the emulator's and say \
 nothing about speed on hardware.";
+const ON_A_HOST: &str = "This ran on this very host, with its own cards; what was seen is on their monitors, of which nobody \
+takes pictures.";
 
 /// Writes the page of a story.
 pub(super) fn html(story: &Story) -> String {
     let mut page = String::new();
     let style = STYLE.trim();
+    let note = if story.on_a_host { ON_A_HOST } else { IN_THE_LAB };
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>Allod: two people at one computer</title>\n\
-         <style>\n{style}\n</style></head><body>\n<h1>Two people at one computer</h1>\n<p>{NOTE}</p>\n"
+         <style>\n{style}\n</style></head><body>\n<h1>Two people at one computer</h1>\n<p>{note}</p>\n"
     )
     .ok();
     story.chapters.iter().for_each(|part| chapter(&mut page, part));
@@ -116,5 +119,14 @@ mod tests {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
         assert!(page.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
+    }
+
+    #[test]
+    fn a_page_of_a_real_host_speaks_of_no_emulator() {
+        for on_a_host in [false, true] {
+            let page = html(&Story { on_a_host, ..Story::default() });
+            assert_eq!(page.contains("played by an emulator"), !on_a_host);
+            assert_eq!(page.contains("this very host"), on_a_host);
+        }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Chapter {
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Story {
+    /// Whether it happened on a host of the reader's own, and not in the lab.
+    pub(super) on_a_host: bool,
     pub(super) chapters: Vec<Chapter>,
 }
 
