@@ -1,4 +1,4 @@
-//! Firmware over and over with a card of the host.
+//! Firmware over and over with a card of the host, and Debian's installer from a disc.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     run_all(&[
         scenario("a_bios_starts_twenty_times_with_an_assigned_primary_display", "vga", bios),
         scenario("uefi_firmware_starts_twenty_times_with_two_assigned_cards", "cards", uefi),
+        scenario("the_installer_of_debian_starts_from_a_disc", "plain", installer),
     ])
 }
 
@@ -107,4 +108,33 @@ fn uefi(host: &Host) -> Result<(), Failure> {
     let cards = take(host, &["1234:1111", "1b36:0010"])?;
     let devices: String = cards.iter().map(|card| format!("--device {card} ")).collect();
     starts(host, &format!("--firmware uefi {devices} {}", disks.by_uefi), greeting::BY_UEFI)
+}
+
+/// Makes a disc as that of the installer for networks is made: isolinux for a BIOS, GRUB for UEFI.
+const MAKE_DISC: &str = "set -e; cd /tmp; rm -rf sd-*; mkdir -p sd-iso/isolinux sd-mount; modprobe -a loop vfat; \
+    from=$(dirname $(find /usr/lib/debian-installer -path '*/text/*' -name initrd.gz)); cp $from/linux $from/initrd.gz sd-iso; \
+    cp /usr/lib/ISOLINUX/isolinux.bin $from/boot-screens/ldlinux.c32 sd-iso/isolinux; \
+    printf 'serial 0 115200\\ndefault install\\nprompt 0\\nlabel install\\nkernel /linux\\nappend initrd=/initrd.gz \
+    console=ttyS0 ---\\n' > sd-iso/isolinux/isolinux.cfg; \
+    printf 'serial\\nterminal_output serial\\nsearch --file /linux --set=root\\nlinux /linux console=ttyS0 ---\\n\
+    initrd /initrd.gz\\nboot\\n' > sd-grub.cfg; \
+    grub-mkimage -O x86_64-efi -o sd-loader -p / -c sd-grub.cfg linux serial search search_fs_file normal boot iso9660; \
+    truncate -s 8M sd-iso/efi.img; busybox mkdosfs sd-iso/efi.img; mount -t vfat -o loop sd-iso/efi.img sd-mount; \
+    mkdir -p sd-mount/EFI/BOOT; cp sd-loader sd-mount/EFI/BOOT/BOOTX64.EFI; umount sd-mount; \
+    xorriso -as mkisofs -quiet -o sd.iso -V DEBIAN -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
+    -boot-load-size 4 -boot-info-table -eltorito-alt-boot -e efi.img -no-emul-boot sd-iso";
+
+fn installer(host: &Host) -> Result<(), Failure> {
+    does(host, MAKE_DISC)?;
+    for firmware in ["bios", "uefi"] {
+        // Its first question; with so little memory it says first that it goes on in English.
+        let output = until(
+            host,
+            &format!("--memory 768M --firmware {firmware} --cdrom /tmp/sd.iso"),
+            r"proceed in English\|Select a language",
+        )?;
+        assert!(output.is_success(), "{firmware}: {output:?}");
+        println!("        {firmware}: the installer is at its first screen");
+    }
+    Ok(())
 }
