@@ -28,12 +28,20 @@ const RESETS: Measurement = micro("resets", "resets", ONE);
 const RESETS_FOUR: Measurement = micro("resets four", "resets", FOUR);
 const SYSCALLS: Measurement = micro("syscalls", "syscalls", ONE);
 const DISK: Measurement = Measurement { name: "disk", what: "disk-io", guest: "debian-disk", shape: ONE };
+const DISK_AWAKE: Measurement =
+    Measurement { name: "disk awake", what: "disk-io", guest: "debian-disk-awake", shape: ONE };
 
 const BOTH: &[Vmm] = &Vmm::ALL;
 const OURS: &[Vmm] = &[Vmm::Allod];
 
-const TIMED: &[Step] =
-    &[(START, BOTH), (RESERVED, BOTH), (RESERVED_2G, OURS), (RESERVED_4G, OURS), (START_FOUR, OURS)];
+const TIMED: &[Step] = &[
+    (START, BOTH),
+    (RESERVED, BOTH),
+    (RESERVED_2G, OURS),
+    (RESERVED_4G, OURS),
+    (START_FOUR, OURS),
+    (DISK, BOTH),
+];
 /// Counted, which repeats to the last digit.
 const COUNTED: &[Step] = &[(RESETS, BOTH), (RESETS_FOUR, OURS), (SYSCALLS, BOTH)];
 
@@ -50,11 +58,12 @@ const ROWS: &[Row] = &[
     row("  with four functions", "resets four.resets", 0, "").at_most(8.0),
     row("exits per read at depth 1", "disk.depth1_exits_per_request", 3, "CH 1.06").at_most(1.06),
     row("exits per read at depth 32", "disk.depth32_exits_per_request", 3, "CH 0.056").at_most(0.056),
-    row("  for registers in memory, depth 1", "disk.depth1_register_exits_per_request", 3, "0").at_most(0.0),
-    row("  for registers in memory, depth 32", "disk.depth32_register_exits_per_request", 3, "0")
+    row("  for registers in memory, depth 1", "disk awake.depth1_register_exits_per_request", 3, "0")
         .at_most(0.0),
-    row("  to user space, depth 1", "disk.depth1_user_exits_per_request", 3, "0").at_most(NONE),
-    row("  to user space, depth 32", "disk.depth32_user_exits_per_request", 3, "0").at_most(NONE),
+    row("  for registers in memory, depth 32", "disk awake.depth32_register_exits_per_request", 3, "0")
+        .at_most(0.0),
+    row("  to user space, depth 1", "disk awake.depth1_user_exits_per_request", 3, "0").at_most(NONE),
+    row("  to user space, depth 32", "disk awake.depth32_user_exits_per_request", 3, "0").at_most(NONE),
     row("kill to process gone, ms", "start.kill_ms", 1, "CH 192, kvmtool 193").at_most(192.0),
     row("  in reserved 2 MiB pages", "reserved.kill_ms", 1, ""),
     row("  with four functions", "start four.kill_ms", 1, ""),
@@ -77,7 +86,7 @@ pub(super) const PLAN: Plan = Plan {
     before: &[],
     timed: TIMED,
     after: COUNTED,
-    by_wall_clock: &[(DISK, BOTH)],
+    by_wall_clock: &[(DISK_AWAKE, BOTH)],
     rows: ROWS,
     method: &[
         (
@@ -86,8 +95,9 @@ pub(super) const PLAN: Plan = Plan {
         ),
         (
             "reads",
-            "4 KiB, 1500 at depth 1 and 3000 at depth 32, by a guest that waits awake, in a host with an ordinary clock; \
-             exits for clocks, for the console, and of the same fio without a disk are taken off",
+            "4 KiB, 1500 at depth 1 and 3000 at depth 32; exits for clocks, for the console, and of the same fio without \
+             a disk are taken off; those for registers and to user space by a guest that waits awake, in a host with an \
+             ordinary clock",
         ),
     ],
 };

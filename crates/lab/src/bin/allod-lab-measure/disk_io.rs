@@ -1,9 +1,10 @@
 //! Exits per request to an assigned disk: a guest reads it at queue depth 1 and 32, and its exits meanwhile are counted.
 //!
 //! What the guest does without the disk is taken off: the start of the reading program, counted with the same program
-//! asking nobody; its clock and the host's, counted by the tick while it does nothing; and the console. The reading program is the host's own `fio`, which the guest reaches on the host's disk. Its processor waits
-//! awake, so that nothing but the disk's interrupts is left. Exits are counted, not timed: how long the emulated disk
-//! takes is chance, also by the clock that counts instructions, which jumps ahead while all wait for the disk.
+//! asking nobody; its clock and the host's, counted by the tick while it does nothing; and the console. The reading
+//! program is the host's own `fio`, which the guest reaches on the host's disk. Exits are counted, not timed: how long
+//! the emulated disk takes is chance, also by the clock that counts instructions, which jumps ahead while all wait for
+//! the disk.
 
 use crate::failure::{Failure, attempt};
 use crate::histogram::{kvm_exit_name, msr_name, svm_exit_name};
@@ -51,8 +52,19 @@ const SCRIPT: &str = "insmod /crc32c_generic.ko; for m in virtio_blk ext4 nvme; 
     j() { echo READY $1-$2; read x; f $@; echo DONE $1-$2; }; f null 1 100; f libaio 32 100; \
     echo READY idle; read x; sleep 5; echo DONE idle; j null 1 1500; j libaio 1 1500; j null 32 3000; j libaio 32 3000; read x";
 
+/// How the guest's processor waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It halts, as any does.
+    Halted,
+    /// It polls, so that no exit is a halt. Not where the emulator counts instructions: it ends its turn at each PAUSE,
+    /// and the guest as good as stands still.
+    Awake,
+}
+
 /// Returns the guest that reads its disk when told to.
-pub(crate) fn guest(command_line: &str) -> Result<Guest, Failure> {
+pub(crate) fn guest(command_line: &str, wait: Wait) -> Result<Guest, Failure> {
+    let wait = if wait == Wait::Awake { "idle=poll " } else { "" };
     let mut initrd = Vec::new();
     for part in ["/boot/guest-initrd", "/boot/guest-modules"] {
         initrd.extend(fs::read(part).map_err(attempt(format!("read {part}")))?);
@@ -63,7 +75,7 @@ pub(crate) fn guest(command_line: &str) -> Result<Guest, Failure> {
     Ok(Guest::Kernel(Kernel {
         image: PathBuf::from("/boot/vmlinux"),
         initrd: Some(PathBuf::from(INITRD)),
-        command_line: format!("{command_line} idle=poll guest_run=\"{SCRIPT}\""),
+        command_line: format!("{command_line} {wait}guest_run=\"{SCRIPT}\""),
         host_disk: true,
     }))
 }

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use vmm::{Shape, Subject, Vmm};
 
 const USAGE: &str = "usage: allod-lab-measure start|boot|exits|syscalls|resets|disk-io|greeting|greeting-exits allod|qemu \
-                     micro-elf|micro-bzimage|debian-elf|debian-bzimage|debian-disk|\
+                     micro-elf|micro-bzimage|debian-elf|debian-bzimage|debian-disk|debian-disk-awake|\
                      bios-disk|uefi-disk FOLDER \
                      [--memory MIB] [--reserved-pages] [--function BDF]...";
 

@@ -1,6 +1,6 @@
 //! The measurements: each runs a VMM once and returns figures, and facts that explain them.
 
-use crate::disk_io;
+use crate::disk_io::{self, Wait};
 use crate::failure::{Failure, attempt};
 use crate::firmware;
 use crate::guest;
@@ -211,7 +211,8 @@ pub(crate) fn guest(name: &str) -> Result<Guest, Failure> {
         }
         "bios-disk" => firmware::guest(Firmware::Bios),
         "uefi-disk" => firmware::guest(Firmware::Uefi),
-        "debian-disk" => disk_io::guest(DEBIAN_COMMAND_LINE),
+        "debian-disk" => disk_io::guest(DEBIAN_COMMAND_LINE, Wait::Halted),
+        "debian-disk-awake" => disk_io::guest(DEBIAN_COMMAND_LINE, Wait::Awake),
         _ => Err(Failure::Usage(format!("there is no guest `{name}`"))),
     }
 }
