@@ -52,6 +52,11 @@ pub enum ExamineError {
         "it has no legacy VGA ranges for the guest, which the primary display of a machine with a BIOS needs: it is no VGA (class 0300), or vfio-pci keeps them (`cat /sys/module/vfio_pci/parameters/disable_vga` must say N), or the kernel was built without CONFIG_VFIO_PCI_VGA; start the machine by UEFI instead, or name another card"
     )]
     NoLegacyVga,
+    /// The first display of a machine with a BIOS would show nothing.
+    #[error(
+        "its option ROM shows no picture by a BIOS, as the primary display must: {0}; give a file of it (`rom=FILE`; `allod rom show FILE` tells what is in one), or start the machine by UEFI"
+    )]
+    Rom(String),
     /// A BAR cannot be had.
     #[error(
         "its BAR {bar} cannot be mapped; most likely something else on the host uses its addresses (/proc/iomem tells what): for a framebuffer of the firmware, boot the host with `initcall_blacklist=sysfb_init`, else unload the driver"
@@ -100,6 +105,9 @@ impl Hardware {
         let rom = rom.map_or_else(LazyRom::default, |rom| LazyRom::of_file(rom, &view.config));
         let hardware = Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, mapped };
         hardware.map_all()?;
+        if hardware.legacy_vga.is_some() {
+            hardware.rom.check_bios(&hardware).map_err(ExamineError::Rom)?;
+        }
         Ok(hardware)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use linux::vfio::fake::FakeDevice;
+use linux::vfio::fake::{FakeDevice, FakeRom};
 use linux::vfio::{Device, RegionIndex};
 use spec::PciAddress;
 
@@ -27,4 +27,14 @@ fn with(device: &Arc<FakeDevice>, events: &Arc<Events>) -> Result<Hardware, Exam
     // As the first display, where the device can be one.
     let legacy_vga = device.region(RegionIndex::VGA).is_ok_and(|region| region.size > 0);
     Hardware::examine(address, Arc::clone(device) as _, None, legacy_vga, health)
+}
+
+/// The smallest ROM with one image of that code type, for 1013:00b8 (PCI Firmware 3.0, section 5.1).
+pub(crate) fn rom_of(code_type: u8) -> FakeRom {
+    let mut bytes = vec![0; 0x800];
+    bytes[..3].copy_from_slice(&[0x55, 0xaa, 1]);
+    bytes[0x18] = 0x1c;
+    bytes[0x1c..0x24].copy_from_slice(b"PCIR\x13\x10\xb8\x00");
+    (bytes[0x26], bytes[0x2c], bytes[0x30], bytes[0x31]) = (0x18, 1, code_type, 0x80);
+    FakeRom::honest(bytes)
 }
