@@ -116,7 +116,7 @@ mod tests {
         let expected = "\
 | workload | unit | native | 2 seats at once, Allod |
 |---|---|---|---|
-| fill | frames/s | 100 ±0 % | 60.0 ±0 % + 50.0 ±0 % = **110.0 %** |
+| fill | Mpixels/s | 100 ±0 % | 60.0 ±0 % + 50.0 ±0 % = **110.0 %** |
 
 - kernel: 6.12
 
