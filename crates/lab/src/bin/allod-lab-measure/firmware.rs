@@ -59,7 +59,7 @@ pub(crate) fn greeting(subject: &Subject) -> Result<Sample, Failure> {
     Ok(sample)
 }
 
-/// Counts its exits on that way, which takes time: the times are not those of [`greeting`].
+/// Counts its exits on that way, which takes time: the times are not those of [`greeting()`].
 pub(crate) fn exits(subject: &Subject) -> Result<Sample, Failure> {
     let tracer = Tracer::wait_for(subject.vmm.program())?;
     tracer.count_exits()?;
