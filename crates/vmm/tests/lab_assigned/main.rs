@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 16] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -38,6 +38,8 @@ const SCENARIOS: [Scenario; 14] = [
     shared("igb_carries_data_both_ways", "groups", transfers::igb),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
     shared("on_amd_a_disk_a_network_card_and_a_keyboard_work", "amd", transfers::amd),
+    shared("on_amd_igb_carries_data_both_ways", "amd", transfers::igb),
+    shared("on_amd_each_picture_is_what_the_guest_drew_on_that_card", "amd", desk::pictures),
 ];
 
 const PROGRAMS: &[&str] = &["allod", "allod-vmm"];
