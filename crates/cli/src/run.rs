@@ -11,7 +11,7 @@ use seat::functions::Wanted;
 use seat::launch::{self, Display, Request, Start, Surroundings};
 use seat::network::Network;
 use seat::terminal::RawTerminal;
-use spec::seat_file::{BootFirst, ClockTime, DiskFormat, DiskKind, FirmwareKind};
+use spec::seat_file::{BootFirst, ClockTime, DiskFormat, DiskKind, FirmwareKind, RomChoice};
 use spec::{Bytes, ExitCause, ExitReport, HypervSpec, MemoryBacking, MemorySpec, PciAddress};
 
 /// Run one machine from flags, its serial console on this terminal.
@@ -94,12 +94,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     tpm: Option<PathBuf>,
     /// A PCI function of this host that the machine is to have, bound to vfio-pci; `,rom=FILE` behind it shows the guest
-    /// that option ROM in place of the card's own. May be given several times
-    #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device)]
+    /// that option ROM in place of the card's own, `,rom=none` none. May be given several times
+    #[arg(long, value_name = "BDF[,rom=FILE|none]", value_parser = device)]
     device: Vec<Wanted>,
     /// The machine's first display: as --device, with the legacy VGA ranges that a BIOS writes to. There is no other VGA in
     /// the machine then
-    #[arg(long, value_name = "BDF[,rom=FILE]", value_parser = device, conflicts_with = "display")]
+    #[arg(long, value_name = "BDF[,rom=FILE|none]", value_parser = device, conflicts_with = "display")]
     primary: Option<Wanted>,
     /// Leave the entropy device (virtio-rng) out
     #[arg(long)]
@@ -192,11 +192,11 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
     Ok(report)
 }
 
-/// Reads `BDF` or `BDF,rom=FILE`.
+/// Reads `BDF`, `BDF,rom=FILE` or `BDF,rom=none`.
 fn device(text: &str) -> Result<Wanted, String> {
     let (address, rom) = match text.split_once(",rom=") {
         Some((_, "")) => return Err("an option ROM needs a file".to_owned()),
-        Some((address, rom)) => (address, Some(rom.into())),
+        Some((address, rom)) => (address, Some(RomChoice::from(rom.to_owned()))),
         None => (text, None),
     };
     let address: PciAddress = address.parse().map_err(|error| format!("{error}"))?;
@@ -319,7 +319,7 @@ fn start(arguments: &Arguments) -> Start {
 
 #[cfg(test)]
 mod tests {
-    use spec::seat_file::{DiskFormat, DiskKind};
+    use spec::seat_file::{DiskFormat, DiskKind, RomChoice};
 
     use super::{device, disk, display};
 
@@ -336,10 +336,11 @@ mod tests {
     fn a_device_is_an_address_and_may_have_another_rom() {
         for (text, address, rom) in [
             ("01:00.0", "0000:01:00.0", None),
-            ("0000:0a:00.1,rom=card,2.rom", "0000:0a:00.1", Some("card,2.rom")),
+            ("0000:0a:00.1,rom=card,2.rom", "0000:0a:00.1", Some(RomChoice::File("card,2.rom".into()))),
+            ("0000:0a:00.1,rom=none", "0000:0a:00.1", Some(RomChoice::None)),
         ] {
             let wanted = device(text).unwrap();
-            assert_eq!((wanted.address.to_string(), wanted.rom), (address.to_owned(), rom.map(Into::into)));
+            assert_eq!((wanted.address.to_string(), wanted.rom), (address.to_owned(), rom));
         }
         for bad in ["", "01:00", "01:00.0,rom=", "01:00.0,x"] {
             device(bad).unwrap_err();

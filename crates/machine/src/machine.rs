@@ -181,7 +181,9 @@ impl Machine {
         check(&config, if config.cpus == 1 { 1 } else { kvm.max_vcpus() })?;
         let events = Arc::new(Events::new().map_err(BuildError::Event)?);
         // First of all, because it takes longest, and most of that is waiting.
-        let opening = config.assigned.map(|request| Opening::begin(request, &events)).transpose()?;
+        let firmware = matches!(config.start, Start::Firmware(_));
+        let opening =
+            config.assigned.map(|request| Opening::begin(request, firmware, &events)).transpose()?;
         let ram = GuestRam::allocate(&ram_spec(&config.memory))?;
         if let Some(opening) = &opening {
             opening.map(ram.blocks())?;

@@ -28,7 +28,7 @@ pub(crate) fn check(ground: &Ground<'_>, wishes: &Wishes<'_>, findings: &mut Fin
             continue;
         };
         let Some(piece) = wishes.of_seat(index).find(|piece| primary.is(piece)) else { continue };
-        // A file that the seat names is its owner's business.
+        // What the seat names in its place is its owner's business.
         let (Some(function), None) = (piece.function(), &piece.rom) else { continue };
         let kind = seat.firmware.as_ref().map_or(FirmwareKind::Uefi, |firmware| firmware.kind);
         let title = format!("{} ({})", function.address, name(function));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use spec::PciAddress;
 use spec::inventory::{LinkState, ResetMethod};
 use spec::plan::{PlannedFunction, PlannedReset, PlannedSlot, ReasonCode, Source};
-use spec::seat_file::{DisplayKind, SeatRequest};
+use spec::seat_file::{DisplayKind, RomChoice, SeatRequest};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::{Ground, name, slot};
@@ -116,7 +116,7 @@ fn functions(
         .map(|(position, piece)| PlannedFunction {
             number: own(piece).filter(|_| keep).unwrap_or(position),
             source: source(piece),
-            rom: piece.rom.clone().or_else(|| rom::kept(piece)),
+            rom: piece.rom.clone().or_else(|| rom::kept(piece).map(RomChoice::File)),
             legacy_vga: primary.is_some_and(|primary| primary.legacy_vga && primary.is(piece)),
             reset: reset(piece, resets),
         })

@@ -5,7 +5,7 @@
 use spec::PciAddress;
 use spec::inventory::Function;
 use spec::plan::ReasonCode;
-use spec::seat_file::{DisplayKind, MacAddress, SeatRequest};
+use spec::seat_file::{DisplayKind, MacAddress, RomChoice, SeatRequest};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::{Ground, name, same_slot};
@@ -23,7 +23,7 @@ pub(crate) struct Piece<'a> {
     /// What it is.
     pub(crate) what: What<'a>,
     /// The file in place of its ROM.
-    pub(crate) rom: Option<std::path::PathBuf>,
+    pub(crate) rom: Option<RomChoice>,
 }
 
 /// What a piece is on the host.

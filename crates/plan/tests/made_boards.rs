@@ -278,18 +278,24 @@ fn a_card_without_a_reset_of_its_own_is_reset_with_its_slot() {
 
 #[test]
 fn a_kept_rom_takes_the_place_of_one_that_has_run_and_what_stays_dark_is_told() {
-    let planned = |rom: Rom, kept: Option<(bool, bool)>, rest: &str| {
+    let planned_with = |rom: Rom, kept: Option<(bool, bool)>, rest: &str, key: &str| {
         let mut board = desktop_two_gpus();
         let card = board.function("01:00.0");
         card.rom = rom;
         card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
         let plan =
-            answer(&board, &format!("{SEAT}{rest}\ndevice = [{{ vendor = \"10de\" }}]\n"), &[]).unwrap();
-        let rom = plan.seats[0].slots[0].functions[0].rom.clone().map(|file| file.display().to_string());
+            answer(&board, &format!("{SEAT}{rest}\ndevice = [{{ vendor = \"10de\"{key} }}]\n"), &[]).unwrap();
+        let rom = plan.seats[0].slots[0].functions[0].rom.clone().map(String::from);
         let codes: Vec<_> = plan.notices.iter().map(|notice| notice.code).collect();
         let codes = codes.into_iter().filter(|code| code.as_str().starts_with("rom-")).collect::<Vec<_>>();
         (rom.unwrap_or_default(), codes)
     };
+    let planned = |rom, kept, rest: &str| planned_with(rom, kept, rest, "");
+    // What the seat says of it goes before all.
+    for (key, expected) in [(", rom = \"none\"", "none"), (", rom = \"/own.rom\"", "/own.rom")] {
+        let found = planned_with(Rom::Shadowed, Some((true, true)), "", key);
+        assert_eq!(found, (expected.to_owned(), vec![]));
+    }
     let (bios, uefi) = ("firmware.kind = \"bios\"", "");
     let own = Rom::Present { size: Bytes(1 << 17) };
     let (shadowed, other) = (NoticeCode::RomShadowed, NoticeCode::RomOfOtherKind);

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use linux::sysfs::Tree;
 use linux::vfio::{Group, MAX_ROM_BYTES};
 use pci::rom::Rom;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use spec::seat_file::RomChoice;
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
 
 pub use reason::{CannotAssign, NoLegacyVga, Reason};
@@ -37,8 +37,8 @@ pub struct Wanted {
     pub address: PciAddress,
     /// The slot and the function number in which the guest sees it; none: where there is room.
     pub place: Option<(u8, u8)>,
-    /// A file with the option ROM that the guest is to see in place of the card's own.
-    pub rom: Option<PathBuf>,
+    /// What the guest is to see in place of the card's own option ROM.
+    pub rom: Option<RomChoice>,
     /// Whether it is the machine's first display, with the legacy VGA ranges; one function of a machine at most.
     pub primary: bool,
 }
@@ -63,7 +63,7 @@ struct FoundFunction {
     cdev: Option<String>,
     slot: u8,
     function: u8,
-    rom: Option<PathBuf>,
+    rom: Option<RomChoice>,
     primary: bool,
 }
 
@@ -276,6 +276,7 @@ impl Found {
             slot: found.slot,
             function: found.function,
             rom: None,
+            no_rom: found.rom == Some(RomChoice::None),
             legacy_vga: found.primary,
         };
         self.functions.iter().map(spec).collect()
@@ -314,7 +315,7 @@ fn is_viable(id: u32, file: &OwnedFd) -> bool {
 
 /// Opens the file of an option ROM; that of a first display must have something for a BIOS to run.
 fn open_rom(function: &FoundFunction, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
-    let path = function.rom.as_deref()?;
+    let Some(RomChoice::File(path)) = &function.rom else { return None };
     let open = || {
         let mut file = File::open(path)?;
         let mut bytes = Vec::new();
@@ -327,13 +328,13 @@ fn open_rom(function: &FoundFunction, reasons: &mut Vec<Reason>) -> Option<Owned
     };
     match open() {
         Ok((_, bytes)) if function.primary && !Rom::parse(&bytes).has_x86() => {
-            reasons.push(Reason::RomWithoutBios { path: path.to_owned() });
+            reasons.push(Reason::RomWithoutBios { path: path.clone() });
             None
         }
         Ok((file, _)) => Some(file.into()),
         Err(error) => {
             let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
-            reasons.push(Reason::Rom { path: path.to_owned(), errno });
+            reasons.push(Reason::Rom { path: path.clone(), errno });
             None
         }
     }
@@ -405,6 +406,7 @@ fn link_name(tree: &dyn Tree, path: &str) -> Option<String> {
 mod tests {
     use linux::sysfs::FakeTree;
     use spec::PciAddress;
+    use spec::seat_file::RomChoice;
 
     use super::{FoundFunction, NoLegacyVga, Reason, Wanted, find, open_rom};
 
@@ -543,12 +545,24 @@ mod tests {
                 cdev: None,
                 slot: 0,
                 function: 0,
-                rom: Some(file.path().to_owned()),
+                rom: Some(RomChoice::File(file.path().to_owned())),
                 primary,
             };
             let mut reasons = Vec::new();
             assert_eq!(open_rom(&function, &mut reasons).is_none(), refused);
             assert_eq!(reasons.len(), usize::from(refused), "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn a_rom_that_the_guest_is_not_to_see_is_told_and_no_file() {
+        let tree = host(&[("03:00.0", "0x030000", Some("1"), Some("vfio-pci"))]);
+        for (rom, hidden) in
+            [(None, false), (Some(RomChoice::File("/a.rom".into())), false), (Some(RomChoice::None), true)]
+        {
+            let wanted = Wanted { rom, ..address("03:00.0").into() };
+            let found = find(&tree, std::slice::from_ref(&wanted)).unwrap();
+            assert_eq!(found.specs()[0].no_rom, hidden, "{wanted:?}");
         }
     }
 

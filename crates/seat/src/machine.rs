@@ -174,7 +174,7 @@ fn address(
 mod tests {
     use host::{fixtures, inventory};
     use spec::plan::{SeatPlan, Source};
-    use spec::seat_file::SeatFile;
+    use spec::seat_file::{RomChoice, SeatFile};
 
     use super::{Reason, Start, request};
     use crate::places::{Places, SeatPlaces};
@@ -269,9 +269,9 @@ mod tests {
     #[test]
     fn a_rom_of_a_file_takes_the_place_of_the_card_s() {
         let mut seat = planned("");
-        seat.slots[0].functions[0].rom = Some("/rom".into());
+        seat.slots[0].functions[0].rom = Some(RomChoice::File("/rom".into()));
         let roms: Vec<_> =
             request(&seat, &[], &places()).unwrap().functions.into_iter().map(|wanted| wanted.rom).collect();
-        assert_eq!(roms, [Some("/rom".into()), None]);
+        assert_eq!(roms, [Some(RomChoice::File("/rom".into())), None]);
     }
 }

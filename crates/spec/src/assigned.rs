@@ -60,6 +60,9 @@ pub struct AssignedFunctionSpec {
     /// A file with the option ROM that the guest is to see instead of the card's own.
     #[serde(default)]
     pub rom: Option<InheritedFd>,
+    /// Whether the guest is to see no option ROM, whatever the card has.
+    #[serde(default)]
+    pub no_rom: bool,
     /// Whether its legacy VGA ranges are the guest's: it is the first display of a machine that has no other VGA.
     #[serde(default)]
     pub legacy_vga: bool,
@@ -80,6 +83,7 @@ mod tests {
             slot: 0,
             function: 0,
             rom: None,
+            no_rom: false,
             legacy_vga: true,
         };
         let groups = vec![VfioGroupFile { id: 7, file: InheritedFd(5) }];

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use linux::vfio::{Access, Inherited};
-use machine::assigned::{FunctionPlace, Request};
+use machine::assigned::{FunctionPlace, GuestRom, Request};
 use spec::{AssignedFunctionSpec, AssignedSpec, InheritedFd, PciAddress, VfioFiles};
 
 use crate::{explain, take};
@@ -33,8 +33,15 @@ pub(crate) fn take_over(spec: &AssignedSpec) -> Result<Request, String> {
         legacy_vga: function.legacy_vga,
     };
     let access = Access::from_fds(files).map_err(explain)?;
-    let rom = |function: &AssignedFunctionSpec| Some(read_rom(function.address, function.rom?));
-    let roms = spec.functions.iter().filter_map(rom).collect::<Result<_, _>>()?;
+    let rom = |function: &AssignedFunctionSpec| {
+        let rom = match function.rom {
+            Some(file) => read_rom(function.address, file).map(GuestRom::Given)?,
+            None if function.no_rom => GuestRom::Hidden,
+            None => GuestRom::Own,
+        };
+        Ok((function.address, rom))
+    };
+    let roms = spec.functions.iter().map(rom).collect::<Result<_, String>>()?;
     Ok(Request { access, functions: spec.functions.iter().map(place).collect(), roms })
 }
 
@@ -43,7 +50,7 @@ const LARGEST_ROM: u64 = 16 << 20;
 
 /// Reads the option ROM that the guest is to see. What is wrong with it is told and no reason to refuse: its owner may know
 /// better.
-fn read_rom(address: PciAddress, file: InheritedFd) -> Result<(PciAddress, Vec<u8>), String> {
+fn read_rom(address: PciAddress, file: InheritedFd) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     File::from(take(file)?)
         .take(LARGEST_ROM + 1)
@@ -58,7 +65,7 @@ fn read_rom(address: PciAddress, file: InheritedFd) -> Result<(PciAddress, Vec<u
     for fault in pci::rom::judge(&bytes, None) {
         eprintln!("allod-vmm: the option ROM for {address}: {fault}");
     }
-    Ok((address, bytes))
+    Ok(bytes)
 }
 
 fn own_file(function: &AssignedFunctionSpec) -> Result<(spec::PciAddress, std::os::fd::OwnedFd), String> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::memory::MappingRange;
 use linux::vfio::config::{Config, ResetWays, capabilities, command};
-use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation, rom_bar_size};
+use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation};
 use pci::capability::standard_id;
 use pci::{BarIndex, Link, LinkSpeed};
 use spec::PciAddress;
@@ -16,7 +16,7 @@ use super::bars::{self, AssignedBar};
 use super::config::{self, Offered, View, ViewError};
 use super::health::{Health, explain};
 use super::reset::{self, DEADLINE, ResetOutcome, SlotOwner};
-use super::rom::{self, LazyRom};
+use super::rom::{GuestRom, LazyRom, RomLie};
 use super::snapshot::Snapshot;
 use super::vga::{self, LegacyVga};
 
@@ -33,6 +33,17 @@ pub(crate) struct Hardware {
     pub(crate) health: Health,
     // Made when first shown and kept: BARs move often, and mapping a large one costs the kernel time.
     mapped: Mutex<BTreeMap<(BarIndex, u64), MappingRange>>,
+}
+
+/// What is to be known of a function beside what it says of itself.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    /// The ROM that its guest sees.
+    pub(crate) rom: GuestRom,
+    /// Whether it is the first display of a machine with a BIOS, which has the legacy VGA ranges.
+    pub(crate) legacy_vga: bool,
+    /// Whether firmware starts the machine, and so looks at ROMs before any driver does.
+    pub(crate) firmware: bool,
 }
 
 /// A function cannot be assigned.
@@ -57,6 +68,11 @@ pub enum ExamineError {
         "its option ROM shows no picture by a BIOS, as the primary display must: {0}; give a file of it (`rom=FILE`; `allod rom show FILE` tells what is in one), or start the machine by UEFI"
     )]
     Rom(String),
+    /// The card's own ROM lies.
+    #[error(
+        "its option ROM is not what it says: {0}; show the guest none (`rom=none` behind the address, `rom = \"none\"` in a seat file) or a file in its place (`rom=FILE`; `allod rom show` tells what is in one)"
+    )]
+    RomLies(RomLie),
     /// A BAR cannot be had.
     #[error(
         "its BAR {bar} cannot be mapped; most likely something else on the host uses its addresses (/proc/iomem tells what): for a framebuffer of the firmware, boot the host with `initcall_blacklist=sysfb_init`, else unload the driver"
@@ -70,14 +86,18 @@ pub enum ExamineError {
     },
 }
 
+impl From<RomLie> for ExamineError {
+    fn from(lie: RomLie) -> Self {
+        Self::RomLies(lie)
+    }
+}
+
 impl Hardware {
-    /// Asks the open `device` everything. Its guest sees `rom` in place of the card's own, if it is given, and the legacy
-    /// VGA ranges if it is the machine's first display.
+    /// Asks the open `device` everything, and looks whether a guest can have it on these `terms`.
     pub(crate) fn examine(
         address: PciAddress,
         device: Arc<dyn Device>,
-        rom: Option<Vec<u8>>,
-        legacy_vga: bool,
+        terms: Terms,
         health: Health,
     ) -> Result<Self, ExamineError> {
         let snapshot = Snapshot::read(device.as_ref())?;
@@ -86,27 +106,30 @@ impl Hardware {
         }
         let offered = offered(device.as_ref(), &snapshot)?;
         let mut bars = bars::read(device.as_ref(), &snapshot)?;
-        let rom_size = match &rom {
-            Some(rom) => rom::bar_size(rom),
-            None => rom_bar_size(device.as_ref())?,
-        };
+        let rom_size = terms.rom.bar_size(device.as_ref())?;
         let declared: Vec<_> = bars.iter().map(|bar| bar.bar).collect();
         let view = config::build(&snapshot, &declared, rom_size, offered)?;
         if let Some(layout) = view.msix_layout() {
             bars.iter_mut().for_each(|bar| bar.cut_around(layout));
         }
-        let legacy_vga = match legacy_vga {
+        let legacy_vga = match terms.legacy_vga {
             true => Some(LegacyVga::of(device.as_ref())?.ok_or(ExamineError::NoLegacyVga)?),
             false => None,
         };
         let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
         let mapped = Mutex::default();
-        let rom = rom.map_or_else(LazyRom::default, |rom| LazyRom::of_file(rom, &view.config));
+        // The owner of a file in its place has been told what is wrong with that, and may know better.
+        let firmware_reads_own = terms.firmware && rom_size != 0 && matches!(terms.rom, GuestRom::Own);
+        let rom = LazyRom::new(terms.rom, &view.config);
         let hardware = Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, mapped };
         hardware.map_all()?;
         if hardware.legacy_vga.is_some() {
             hardware.rom.check_bios(&hardware).map_err(ExamineError::Rom)?;
+        }
+        // Else it is not read before the guest reads it, as that may take a second.
+        if firmware_reads_own {
+            hardware.rom.check(&hardware)?;
         }
         Ok(hardware)
     }

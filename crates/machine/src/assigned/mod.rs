@@ -43,6 +43,7 @@ pub use aperture::ApertureError;
 pub use config::ViewError;
 pub use hardware::ExamineError;
 pub(crate) use open::Opening;
+pub use rom::{GuestRom, RomLie};
 pub(crate) use slots::{Plugged, Sockets};
 
 use self::attention::Attention;
@@ -56,8 +57,8 @@ pub struct Request {
     pub access: Access,
     /// Which functions, and where the guest sees them.
     pub functions: Vec<FunctionPlace>,
-    /// Option ROMs that the guest sees in place of the cards' own.
-    pub roms: BTreeMap<PciAddress, Vec<u8>>,
+    /// Option ROMs, where the guest is not to see the cards' own.
+    pub roms: BTreeMap<PciAddress, GuestRom>,
 }
 
 /// One function and its place in the guest.

@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 
 use linux::memory::RamBlock;
 use linux::vfio::{Access, Device, KernelDevice};
+use spec::PciAddress;
 
 use super::attention::Attention;
-use super::hardware::Hardware;
+use super::hardware::{Hardware, Terms};
 use super::health::Health;
 use super::{AssignError, Assigned, Function, FunctionPlace, Request};
 use crate::events::Events;
@@ -31,8 +32,8 @@ struct Opened {
 const STACK: usize = 256 << 10;
 
 impl Opening {
-    /// Begins to open what `request` names.
-    pub(crate) fn begin(request: Request, events: &Arc<Events>) -> Result<Self, AssignError> {
+    /// Begins to open what `request` names, for a machine that `firmware` starts or that starts a kernel at once.
+    pub(crate) fn begin(request: Request, firmware: bool, events: &Arc<Events>) -> Result<Self, AssignError> {
         request.check()?;
         let mut roms = request.roms;
         let access = Arc::new(request.access);
@@ -40,11 +41,12 @@ impl Opening {
         for place in request.functions {
             let (address, access) = (place.address, Arc::clone(&access));
             let health = Health::new(address, Arc::clone(events));
-            let rom = roms.remove(&address);
+            let rom = roms.remove(&address).unwrap_or_default();
+            let terms = Terms { rom, legacy_vga: place.legacy_vga, firmware };
             let thread = std::thread::Builder::new()
                 .name(format!("open {address}"))
                 .stack_size(STACK)
-                .spawn(move || open(&access, place, rom, health))
+                .spawn(move || open(&access, address, terms, health))
                 .map_err(AssignError::Thread)?;
             threads.push((place, thread));
         }
@@ -78,17 +80,11 @@ impl Opening {
     }
 }
 
-fn open(
-    access: &Access,
-    place: FunctionPlace,
-    rom: Option<Vec<u8>>,
-    health: Health,
-) -> Result<Opened, AssignError> {
-    let FunctionPlace { address, legacy_vga, .. } = place;
+fn open(access: &Access, address: PciAddress, terms: Terms, health: Health) -> Result<Opened, AssignError> {
     let device = access.open_device(address).map_err(|error| AssignError::Open { address, error })?;
     let device = Arc::new(device);
     let shared: Arc<dyn Device> = Arc::clone(&device) as _;
-    let hardware = Hardware::examine(address, shared, rom, legacy_vga, health)
+    let hardware = Hardware::examine(address, shared, terms, health)
         .map_err(|error| AssignError::Examine { address, error })?;
     Ok(Opened { device, hardware: Arc::new(hardware) })
 }

@@ -6,7 +6,7 @@ use linux::vfio::fake::{FakeDevice, FakeRom};
 use linux::vfio::{Device, RegionIndex};
 use spec::PciAddress;
 
-use super::hardware::{ExamineError, Hardware};
+use super::hardware::{ExamineError, Hardware, Terms};
 use super::health::Health;
 use crate::events::Events;
 
@@ -26,7 +26,8 @@ fn with(device: &Arc<FakeDevice>, events: &Arc<Events>) -> Result<Hardware, Exam
     let health = Health::new(address, Arc::clone(events));
     // As the first display, where the device can be one.
     let legacy_vga = device.region(RegionIndex::VGA).is_ok_and(|region| region.size > 0);
-    Hardware::examine(address, Arc::clone(device) as _, None, legacy_vga, health)
+    let terms = Terms { legacy_vga, ..Terms::default() };
+    Hardware::examine(address, Arc::clone(device) as _, terms, health)
 }
 
 /// The smallest ROM with one image of that code type, for 1013:00b8 (PCI Firmware 3.0, section 5.1).

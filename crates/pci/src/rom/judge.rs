@@ -48,6 +48,24 @@ pub enum RomFault {
     },
 }
 
+impl RomFault {
+    /// Whether the ROM says something of itself that is not so, and firmware that believes it runs what is not there, walks
+    /// in a circle or runs nothing.
+    ///
+    /// What is only missing is no lie. A last image that does not say that it is the last is one neither: there are such
+    /// cards, and the kernel ends their ROM there (`drivers/pci/rom.c`, pci_get_rom_size). Nor is a wrong sum: what has run
+    /// has changed itself, and the kernel shows such a copy of the boot display's ROM.
+    pub fn is_lie(self) -> bool {
+        match self {
+            Self::Truncated { .. } | Self::Foreign { .. } => true,
+            Self::Chain { number: 0, why } => why != ChainFault::NoSignature,
+            Self::Chain { why, .. } => !matches!(why, ChainFault::NoSignature | ChainFault::End),
+            Self::Empty | Self::AllOnes | Self::AllZeros | Self::NotARom => false,
+            Self::Checksum { .. } | Self::Efi { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for RomFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -2,15 +2,13 @@
 //!
 //! Not here: the order of doing ([`super::step`]).
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::{DeviceIdentity, LinkState, PhysicalAddress, ResetMethod};
 use crate::seat_file::{
     ClockTime, DiskRequest, DisplayKind, FirmwareRequest, HypervisorRequest, KernelRequest, MacAddress,
-    PageSize,
+    PageSize, RomChoice,
 };
 use crate::{Bytes, CpuSet, PciAddress};
 
@@ -79,9 +77,10 @@ pub struct PlannedFunction {
     pub number: u8,
     /// What is behind it on the host.
     pub source: Source,
-    /// A file that takes the place of its ROM.
+    /// What takes the place of its ROM: a file, or `none`.
     #[serde(default)]
-    pub rom: Option<PathBuf>,
+    #[schemars(with = "Option<String>")]
+    pub rom: Option<RomChoice>,
     /// Whether the legacy VGA ranges of the machine are its: it is the first display of a seat with a BIOS.
     #[serde(default)]
     pub legacy_vga: bool,

@@ -320,10 +320,35 @@ pub struct DeviceRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "interface-name"), example = &"enp5s0")]
     pub interface: Option<String>,
-    /// A file that takes the place of the card's own ROM.
+    /// A file that takes the place of the card's own ROM, or `none`: the guest sees no ROM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>", extend("format" = "absolute-path"), example = &"/var/lib/allod/rom/card.rom")]
-    pub rom: Option<PathBuf>,
+    #[schemars(with = "Option<String>", extend("format" = "rom-choice"), example = &"/var/lib/allod/rom/card.rom")]
+    pub rom: Option<RomChoice>,
+}
+
+/// What a guest sees in place of a card's own ROM; in text `none`, or the path of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum RomChoice {
+    /// No ROM.
+    None,
+    /// What is in this file.
+    File(PathBuf),
+}
+
+impl From<String> for RomChoice {
+    fn from(text: String) -> Self {
+        if text == "none" { Self::None } else { Self::File(text.into()) }
+    }
+}
+
+impl From<RomChoice> for String {
+    fn from(choice: RomChoice) -> Self {
+        match choice {
+            RomChoice::None => "none".to_owned(),
+            RomChoice::File(path) => path.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 /// The kinds of device that a selector can name.

@@ -10,13 +10,14 @@ use crate::{Bytes, PciAddress};
 type Format = (&'static str, fn(&str) -> Result<(), String>);
 
 /// All text forms.
-const FORMATS: [Format; 8] = [
+const FORMATS: [Format; 9] = [
     ("absolute-path", absolute_path),
     ("bytes", bytes_text),
     ("guest-memory", guest_memory),
     ("interface-name", interface_name),
     ("mac-address", mac_address),
     ("pci-address", pci_address),
+    ("rom-choice", rom_choice),
     ("seat-name", seat_name),
     ("slot-path", slot_path),
 ];
@@ -49,6 +50,13 @@ fn absolute_path(text: &str) -> Result<(), String> {
         return Err(format!("must be at most {MAX_PATH} bytes without a zero byte"));
     }
     Ok(())
+}
+
+fn rom_choice(text: &str) -> Result<(), String> {
+    if text == "none" {
+        return Ok(());
+    }
+    absolute_path(text).map_err(|why| format!("{why}, or `none` for no ROM"))
 }
 
 fn bytes_text(text: &str) -> Result<(), String> {
@@ -153,6 +161,8 @@ mod tests {
         for (form, right, wrong) in [
             ("absolute-path", "/a b", "a"),
             ("absolute-path", "/", "/\0"),
+            ("rom-choice", "none", "None"),
+            ("rom-choice", "/a.rom", "a.rom"),
             ("bytes", "1G", "1 elephant"),
             ("guest-memory", "32M", "31M"),
             ("guest-memory", "64T", "65T"),

@@ -20,7 +20,7 @@ pub use document::{
     BootFirst, ClockTime, ConsoleHandover, CpuRequest, DeviceClass, DeviceRequest, DiskFormat, DiskKind,
     DiskMedia, DiskRequest, DisplayKind, FirmwareKind, FirmwareRequest, HostReserve, HypervisorFeatures,
     HypervisorRequest, KernelRequest, MAX_DEVICES_PER_SEAT, MAX_SEATS, MemoryRequest, NetworkRequest,
-    PageSize, SeatFile, SeatRequest, VirtualFunctionRequest,
+    PageSize, RomChoice, SeatFile, SeatRequest, VirtualFunctionRequest,
 };
 pub use mac_address::{MacAddress, ParseMacAddressError};
 pub use problem::{MAX_PROBLEMS, Problem, SeatFileErrors};
