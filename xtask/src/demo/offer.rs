@@ -4,6 +4,7 @@
 use plan::plan;
 use spec::PciAddress;
 use spec::inventory::HostInventory;
+use spec::plan::NoticeCode;
 use spec::seat_file::SeatFile;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -59,7 +60,10 @@ pub(super) fn offer(inventory: &HostInventory, start: Start<'_>) -> Option<Offer
 }
 
 fn is_possible(inventory: &HostInventory, text: &str) -> bool {
-    SeatFile::parse("demo.toml", text).is_ok_and(|file| plan(inventory, &file, &[], &[]).is_ok())
+    let Ok(file) = SeatFile::parse("demo.toml", text) else { return false };
+    // The planner lets the console move to a card that is left. Nobody who says yes to a demo expects that.
+    let moves = |code| matches!(code, NoticeCode::ConsoleMoves | NoticeCode::ConsoleGoes);
+    plan(inventory, &file, &[], &[]).is_ok_and(|plan| !plan.notices.iter().any(|notice| moves(notice.code)))
 }
 
 /// Writes the seat file of seats with a card each.
@@ -119,6 +123,20 @@ mod tests {
             let addresses: Vec<&str> = cards.iter().filter_map(|card| card.split(' ').next()).collect();
             assert_eq!(addresses, expected);
         }
+    }
+
+    #[test]
+    fn the_card_that_shows_the_console_is_not_offered_though_others_are_left() {
+        let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
+        let mut inventory: HostInventory = serde_json::from_str(desktop).unwrap();
+        // The console on the first card instead of the last, which has a monitor then.
+        for function in inventory.functions.iter_mut().filter(|function| function.class.is_display()) {
+            function.boot_vga = Some(function.address.to_string() == "0000:01:00.0");
+            function.holds.clear();
+        }
+        let start = Start { kernel: Path::new("/boot/vmlinuz"), initrd: Path::new("/boot/initrd.img") };
+        let offered = offer(&inventory, start).unwrap();
+        assert!(offered.cards.iter().all(|card| !card.starts_with("0000:01:00.0")), "{offered:?}");
     }
 
     #[test]
