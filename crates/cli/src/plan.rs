@@ -63,6 +63,10 @@ fn answer(arguments: &Arguments) -> anyhow::Result<bool> {
         false => (Vec::new(), Vec::new()),
     };
     let answer = plan::plan(&inventory, &file, &claims, &trials);
+    let answer = match arguments.source.is_this_host() {
+        true => seat::files::weigh(answer, &file),
+        false => answer,
+    };
     if let Some(picture) = &arguments.svg {
         fs::write(picture, plan::picture(&inventory, answer.as_ref()))
             .with_context(|| format!("cannot write the picture {}", picture.display()))?;

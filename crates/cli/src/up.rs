@@ -143,13 +143,16 @@ fn plan(places: &Places, file: &SeatFile, progress: &Progress) -> Result<Plan, F
     let begin = Instant::now();
     let claims = host::ledger::claims(&places.state).map_err(Failed::new)?;
     let trials = host::trial::records(&places.state).map_err(Failed::new)?;
-    let plan = plan::plan(&inventory, file, &claims, &trials).map_err(|refusal| refused(&refusal))?;
+    let plan = plan::plan(&inventory, file, &claims, &trials);
+    // Before anything is taken from the host for them.
+    let plan = seat::files::weigh(plan, file).map_err(|refusal| refused(&refusal))?;
     progress.step("plan", begin.elapsed());
     Ok(plan)
 }
 
 fn refused(refusal: &Refusal) -> Failed {
-    let taken = |code: ReasonCode| matches!(code, ReasonCode::SeatRuns | ReasonCode::Claimed);
+    let taken =
+        |code: ReasonCode| matches!(code, ReasonCode::SeatRuns | ReasonCode::Claimed | ReasonCode::FileInUse);
     let text = plan::refusal_text(refusal);
     match refusal.reasons.iter().any(|reason| taken(reason.code)) {
         true => Failed::conflict(text),

@@ -32,6 +32,8 @@ use crate::worker::Worker;
 /// A disk of a machine.
 #[derive(Clone, Debug)]
 pub struct Disk {
+    /// What messages to its owner call it.
+    pub title: String,
     /// What it stores its bytes in.
     pub storage: Image,
     /// What it is to the guest.
@@ -205,12 +207,11 @@ impl Endpoints {
         }
         for (number, (disk, device)) in self.disks.iter().zip(RNG_DEVICE + 1..).enumerate() {
             let name = format!("disk{number}");
+            let storage = Told::boxed(disk.storage.storage(), &disk.title, into.events);
             if disk.shown == DiskKind::Nvme {
-                let storage = Told::boxed(disk.storage.storage(), number + 1, into.events);
                 plugged._workers.push(into.plug_nvme(name, storage, disk.read_only, device, &memory)?);
                 continue;
             }
-            let storage = Told::boxed(disk.storage.storage(), number + 1, into.events);
             let block = Block::new(name.clone(), storage, disk.read_only);
             let bell = Arc::new(linux::event::new_event().map_err(EndpointError::Event)?);
             let engine = into.plug(device, Box::new(block), &memory, bell)?;

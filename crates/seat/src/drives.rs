@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use spec::seat_file::{DiskFormat, DiskKind};
@@ -52,6 +53,18 @@ pub enum DriveUnfit {
         /// Whether it is the name that says qcow2.
         is_named: bool,
     },
+    /// A disc of which a part is missing.
+    #[error(
+        "the ISO image {} is cut short: its volume has {says} bytes, and the file has {has}; if it was downloaded, do that again", path.display()
+    )]
+    CutDisc {
+        /// Which.
+        path: PathBuf,
+        /// Bytes that its first descriptor names.
+        says: u64,
+        /// Bytes that there are.
+        has: u64,
+    },
     /// A disc that is none.
     #[error(
         "{} is not an ISO image: no volume of ISO 9660 or UDF begins at its byte 32768; give it as --disk if it is one, and if it was downloaded, compare its checksum", path.display()
@@ -94,29 +107,70 @@ fn open_disk(disk: &Disk) -> Result<OwnedFd, DriveUnfit> {
         true => FlockOperation::NonBlockingLockShared,
         false => FlockOperation::NonBlockingLockExclusive,
     };
-    match rustix::fs::flock(&file, lock) {
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(rustix::io::Errno::ISDIR.into()));
+    }
+    match lock_at_last(&file, lock) {
         Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(DriveUnfit::InUse { path: path.clone() }),
         Err(errno) => Err(failed(errno.into())),
     }
 }
 
+/// How often, and how far apart, a lock is tried.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Locks a file that somebody may just be looking at: who plans seats holds it for an instant.
+pub(crate) fn lock_at_last(file: &File, lock: FlockOperation) -> rustix::io::Result<()> {
+    for _ in 1..LOCK_TRIES {
+        match rustix::fs::flock(file, lock) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+    rustix::fs::flock(file, lock)
+}
+
 /// Where a disc's volume descriptors begin (ECMA-119, section 6.2.1), how long the letters at their second byte are, and
 /// what they can be: ISO 9660's, or those of UDF's beginning (ECMA-167, section 2/9.1).
 const VOLUMES: u64 = 32768;
 const VOLUME_LETTERS: [&[u8; 5]; 2] = [b"CD001", b"BEA01"];
+/// In the primary descriptor, whose type is 1 (ECMA-119, sections 8.4.8 and 8.4.12): blocks of the volume, and their size.
+const PRIMARY: [u8; 6] = *b"\x01CD001";
+const VOLUME_BLOCKS: usize = 80;
+const BLOCK_SIZE: usize = 128;
+/// Copies of burned discs lack the blocks between its tracks, and some writers count padding that they do not write.
+const MISSING_AT_MOST: u64 = 1 << 20;
 
 /// Opens a disc, and sees whether it is one.
 pub(crate) fn open_disc(path: &Path) -> Result<OwnedFd, DriveUnfit> {
     use std::os::unix::fs::FileExt;
     let disc = Disk { path: path.to_owned(), read_only: true, format: None, kind: DiskKind::default() };
     let file = File::from(open_disk(&disc)?);
-    let mut volume = [0; 6];
+    let mut volume = [0; BLOCK_SIZE + 2];
     let read = file.read_exact_at(&mut volume, VOLUMES);
-    if read.is_err() || !VOLUME_LETTERS.iter().any(|letters| volume.ends_with(*letters)) {
+    if read.is_err() || !VOLUME_LETTERS.iter().any(|letters| volume[1..6] == **letters) {
         return Err(DriveUnfit::NotADisc { path: disc.path });
     }
+    let says = volume_bytes(&volume);
+    let has = file.metadata().map_or(0, |of| of.len());
+    // A block device has no length here, and is as long as it is.
+    if has != 0 && says > has.saturating_add(MISSING_AT_MOST) {
+        return Err(DriveUnfit::CutDisc { path: disc.path, says, has });
+    }
     Ok(file.into())
+}
+
+/// Bytes of the volume that a descriptor tells of; 0 when it is no primary one.
+fn volume_bytes(descriptor: &[u8; BLOCK_SIZE + 2]) -> u64 {
+    if descriptor[..6] != PRIMARY {
+        return 0;
+    }
+    let little = |at: usize, len: usize| {
+        descriptor[at..at + len].iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
+    };
+    little(VOLUME_BLOCKS, 4) * little(BLOCK_SIZE, 2)
 }
 
 #[cfg(test)]
@@ -161,7 +215,7 @@ mod tests {
             [(&b"\x01CD001"[..], true), (b"\x00BEA01", true), (b"\x01CD002", false), (b"", false)]
         {
             let path = folder.path().join("disc");
-            std::fs::write(&path, [&[0; 32768][..], letters].concat()).unwrap();
+            std::fs::write(&path, [&[0; 32768][..], letters, &[0; 2048]].concat()).unwrap();
             match open_disc(&path) {
                 Ok(_) => assert!(is_one, "{letters:?}"),
                 Err(error) => {
@@ -169,6 +223,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_disc_of_which_much_is_missing_is_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disc");
+        for (kind, blocks, missing) in [
+            (1, 17, false),
+            (1, 17 + 512, false),
+            (1, 18 + 512, true),
+            (1, u32::MAX, true),
+            (2, u32::MAX, false),
+        ] {
+            let mut image = vec![0; 17 * 2048];
+            image[32768..32774].copy_from_slice(b"\x01CD001");
+            image[32768] = kind;
+            image[32768 + 80..32768 + 84].copy_from_slice(&blocks.to_le_bytes());
+            image[32768 + 128..32768 + 130].copy_from_slice(&2048_u16.to_le_bytes());
+            std::fs::write(&path, image).unwrap();
+            let cut = open_disc(&path).map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(cut.contains("is cut short"), missing, "{blocks}: {cut}");
+        }
+        let error = open_disc(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("Is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_that_is_only_looked_at_can_be_had() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let held = open_disk(&disk_at(file.path(), false)).unwrap();
+        let looks = std::thread::spawn(move || {
+            std::thread::sleep(super::LOCK_PAUSE);
+            drop(held);
+        });
+        open_disk(&disk_at(file.path(), false)).unwrap();
+        looks.join().unwrap();
     }
 
     #[test]

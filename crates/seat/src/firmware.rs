@@ -11,6 +11,8 @@ use rustix::fs::{FlockOperation, MemfdFlags};
 use spec::seat_file::{BootFirst, FirmwareKind};
 use spec::{FirmwareSpec, InheritedFd};
 
+use crate::drives::lock_at_last;
+
 /// Firmware, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Firmware {
@@ -73,6 +75,18 @@ pub enum FirmwareUnfit {
         /// What the kernel said.
         errno: std::io::Error,
     },
+    /// Variables of another firmware.
+    #[error(
+        "the UEFI variables {} have {is} bytes, and those of this host's firmware have {should}; move the file away, and a new one is made", path.display()
+    )]
+    Length {
+        /// Which.
+        path: PathBuf,
+        /// Bytes of the file.
+        is: u64,
+        /// Bytes that it should have.
+        should: usize,
+    },
     /// Another machine has these variables.
     #[error(
         "the UEFI variables {} are in use by another machine; each machine needs a file of its own", path.display()
@@ -115,22 +129,48 @@ pub(crate) struct OpenFirmware {
 }
 
 impl Firmware {
+    /// Opens what is there of it as [`Firmware::open`] does, and makes nothing; gives the file of variables, if there is one.
+    pub(crate) fn look(&self) -> Result<Option<OwnedFd>, FirmwareUnfit> {
+        self.open_image()?;
+        let (FirmwareKind::Uefi, Some(variables)) = (self.kind, &self.variables) else { return Ok(None) };
+        let new = template(self.image_path())?;
+        let folder = variables.parent().unwrap_or(Path::new("/"));
+        match std::fs::metadata(variables) {
+            Ok(of) if of.len() != new.len() as u64 => {
+                let path = variables.clone();
+                Err(FirmwareUnfit::Length { path, is: of.len(), should: new.len() })
+            }
+            Err(errno) if errno.kind() == std::io::ErrorKind::NotFound => match std::fs::metadata(folder) {
+                Ok(_) => Ok(None),
+                Err(errno) => Err(FirmwareUnfit::Make { path: variables.clone(), errno }),
+            },
+            _ => open_variables(variables, self.image_path()).map(Some),
+        }
+    }
+
+    fn image_path(&self) -> &Path {
+        self.image.as_deref().unwrap_or(Path::new(match self.kind {
+            FirmwareKind::Bios => BIOS,
+            FirmwareKind::Uefi => UEFI,
+        }))
+    }
+
+    fn open_image(&self) -> Result<File, FirmwareUnfit> {
+        let path = self.image_path();
+        File::open(path).map_err(|errno| match errno.kind() {
+            std::io::ErrorKind::NotFound if self.image.is_none() => {
+                FirmwareUnfit::Missing { kind: self.kind, path: path.to_owned() }
+            }
+            _ => FirmwareUnfit::Open { what: "firmware", path: path.to_owned(), errno },
+        })
+    }
+
     /// Opens what it needs, and makes what is missing.
     pub(crate) fn open(&self) -> Result<OpenFirmware, FirmwareUnfit> {
         if self.kind == FirmwareKind::Bios && self.variables.is_some() {
             return Err(FirmwareUnfit::VariablesForBios);
         }
-        let standard = Path::new(match self.kind {
-            FirmwareKind::Bios => BIOS,
-            FirmwareKind::Uefi => UEFI,
-        });
-        let path = self.image.as_deref().unwrap_or(standard);
-        let image = File::open(path).map_err(|errno| match errno.kind() {
-            std::io::ErrorKind::NotFound if self.image.is_none() => {
-                FirmwareUnfit::Missing { kind: self.kind, path: path.to_owned() }
-            }
-            _ => FirmwareUnfit::Open { what: "firmware", path: path.to_owned(), errno },
-        })?;
+        let (path, image) = (self.image_path(), self.open_image()?);
         let variables = match (self.kind, &self.variables) {
             (FirmwareKind::Bios, _) => None,
             (FirmwareKind::Uefi, Some(variables)) => Some(open_variables(variables, path)?),
@@ -182,7 +222,7 @@ fn open_variables(path: &Path, code: &Path) -> Result<OwnedFd, FirmwareUnfit> {
         opened => opened,
     }
     .map_err(failed)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match lock_at_last(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(FirmwareUnfit::InUse { path: path.to_owned() }),
         Err(errno) => Err(failed(errno.into())),
@@ -261,6 +301,26 @@ mod tests {
         firmware.open().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"changed");
         assert!(!folder.path().join("anna.vars.new").exists());
+    }
+
+    #[test]
+    fn a_look_makes_nothing_and_finds_what_would_not_do() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"] {
+            std::fs::write(folder.path().join(file), b"sixteen bytes of").unwrap();
+        }
+        let firmware = uefi(folder.path());
+        assert!(firmware.look().unwrap().is_none());
+        let path = folder.path().join("anna.vars");
+        assert!(!path.exists());
+        std::fs::write(&path, b"too few").unwrap();
+        let error = firmware.look().unwrap_err().to_string();
+        assert!(error.contains("anna.vars have 7 bytes") && error.contains("have 16"), "{error}");
+        std::fs::write(&path, b"another sixteen.").unwrap();
+        let held = firmware.look().unwrap();
+        assert!(held.is_some() && matches!(firmware.look(), Err(FirmwareUnfit::InUse { .. })));
+        let no_folder = Firmware { variables: Some("/nowhere/anna.vars".into()), ..firmware };
+        assert!(no_folder.look().unwrap_err().to_string().contains("its folder must exist"));
     }
 
     #[test]

@@ -294,6 +294,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
 
 fn disk_specs(disks: &[Disk], open: &[(OwnedFd, DiskFormat)]) -> Vec<DiskSpec> {
     let spec = |(disk, (file, format)): (&Disk, &(OwnedFd, DiskFormat))| DiskSpec {
+        name: disk.path.display().to_string(),
         file: number(file),
         format: *format,
         shown: disk.kind,

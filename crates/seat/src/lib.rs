@@ -10,6 +10,7 @@ pub mod confine;
 pub mod control;
 mod documents;
 pub mod drives;
+pub mod files;
 pub mod firmware;
 pub mod functions;
 pub mod launch;

@@ -88,9 +88,12 @@ const fn present() -> bool {
 }
 
 /// A disk of a machine: its bytes are in a file or block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskSpec {
+    /// What its owner calls it, for messages: its path.
+    #[serde(default)]
+    pub name: String,
     /// The file or block device, open for what the guest may do.
     pub file: InheritedFd,
     /// How its bytes are the disk's.

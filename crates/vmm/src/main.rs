@@ -152,21 +152,23 @@ fn start_of(spec: &MachineSpec) -> Result<Start, String> {
 
 /// The disk behind an inherited fd; `number` counts from 1, as people do.
 fn open_disk(disk: &DiskSpec, number: usize) -> Result<Disk, String> {
+    let title = match disk.name.as_str() {
+        "" => format!("disk {number}"),
+        name => format!("disk {number} ({name})"),
+    };
     let file = linux::disk::Disk::from_file(take(disk.file)?)
-        .map_err(|errno| format!("disk {number} cannot be used: {errno}; give a file or a block device"))?;
+        .map_err(|errno| format!("{title} cannot be used: {errno}; give a file or a block device"))?;
     let file = Arc::new(file);
     let storage = match disk.format {
         DiskFormat::Raw => Image::Raw(file),
         DiskFormat::Qcow2 => Qcow2::open(file, disk.read_only)
             .map(|image| Image::Qcow2(Arc::new(image)))
-            .map_err(|error| format!("disk {number} cannot be used as qcow2: {error}"))?,
+            .map_err(|error| format!("{title} cannot be used as qcow2: {error}"))?,
     };
     if storage.len() < Disk::SMALLEST {
-        return Err(format!(
-            "disk {number} is empty; make it as large as it is to be (`truncate -s 20G FILE`)"
-        ));
+        return Err(format!("{title} is empty; make it as large as it is to be (`truncate -s 20G FILE`)"));
     }
-    Ok(Disk { storage, shown: disk.shown, read_only: disk.read_only })
+    Ok(Disk { title, storage, shown: disk.shown, read_only: disk.read_only })
 }
 
 /// The disc behind an inherited fd.

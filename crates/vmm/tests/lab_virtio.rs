@@ -144,9 +144,9 @@ fn a_disk_that_is_read_only_or_in_use_stays_as_it_is(host: &Host) -> Result<(), 
             "flock /tmp/virtio-ro allod run --kernel /boot/vmlinux --disk /tmp/virtio-ro",
             "in use by another machine",
         ),
-        ("allod run --kernel /boot/vmlinux --disk /tmp/virtio-empty", "disk 1 is empty"),
+        ("allod run --kernel /boot/vmlinux --disk /tmp/virtio-empty", "disk 1 (/tmp/virtio-empty) is empty"),
         ("allod run --kernel /boot/vmlinux --disk /tmp/nothing", "open the disk /tmp/nothing"),
-        ("allod run --kernel /boot/vmlinux --disk /dev/ttyS0", "disk 1 cannot be used"),
+        ("allod run --kernel /boot/vmlinux --disk /dev/ttyS0", "disk 1 (/dev/ttyS0) cannot be used"),
     ] {
         let output = host.run_within(&format!("{shell} < /dev/null"), LIMIT)?;
         assert_eq!(output.status, 1, "{shell}: {output:?}");

@@ -167,6 +167,23 @@ fn what_belongs_to_a_seat_is_refused_to_others(host: &Host) -> Result<(), Failur
     let kernel = deaf(host)?;
     write(host, "/tmp/anna.toml", &[seat("anna", &kernel, &[disk], "")])?;
     write(host, "/tmp/ben.toml", &[seat("ben", &kernel, &[disk], "")])?;
+    // Files are looked at before the device is taken, and all that is wrong with them is told at once.
+    does(host, "truncate -s 1M /tmp/zero.iso /tmp/used.img; : > /tmp/none.qcow2")?;
+    let drives = "disk = [{ path = \"/nowhere/a.img\" }, { path = \"/tmp/zero.iso\", media = \"cdrom\" }, \
+                  { path = \"/tmp/none.qcow2\" }, { path = \"/tmp/used.img\" }]";
+    write(host, "/tmp/files.toml", &[seat("carl", &kernel, &[disk], drives)])?;
+    for command in ["plan", "up"] {
+        let output = run(host, &format!("flock /tmp/used.img allod {command} /tmp/files.toml 2>&1"))?;
+        assert_eq!(output.status, if command == "up" { 6 } else { 1 }, "{output:?}");
+        // Lines are folded.
+        let text = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in
+            ["/nowhere/a.img: No such file", "not an ISO image", "none.qcow2 is called", "used.img is in use"]
+        {
+            assert!(text.contains(words), "{command}: no `{words}` in {output:?}");
+        }
+        assert_eq!(driver(host, disk)?, "nvme", "nothing was taken");
+    }
     does(host, "allod up /tmp/anna.toml")?;
     for (command, status, words) in [
         ("allod up /tmp/anna.toml", 6, &["`anna` runs already", "allod down anna"][..]),

@@ -14,27 +14,31 @@ use crate::events::{Event, Events};
 /// The store.
 pub(crate) struct Told {
     storage: Box<dyn Storage>,
-    // As people count, from 1.
-    number: usize,
+    title: String,
     events: Arc<Events>,
     told: AtomicBool,
 }
 
 impl Told {
-    /// Tells `events` of what becomes of disk `number`.
-    pub(crate) fn boxed(storage: Box<dyn Storage>, number: usize, events: &Arc<Events>) -> Box<dyn Storage> {
-        Box::new(Self { storage, number, events: Arc::clone(events), told: AtomicBool::new(false) })
+    /// Tells `events` of what becomes of the disk that its owner knows as `title`.
+    pub(crate) fn boxed(storage: Box<dyn Storage>, title: &str, events: &Arc<Events>) -> Box<dyn Storage> {
+        Box::new(Self {
+            storage,
+            title: title.to_owned(),
+            events: Arc::clone(events),
+            told: AtomicBool::new(false),
+        })
     }
 
     fn tell(&self, done: io::Result<()>) -> io::Result<()> {
         let failed = done.is_err();
         if self.told.swap(failed, Ordering::Relaxed) != failed {
-            let number = self.number;
+            let title = &self.title;
             self.events.post(Event::Note(match &done {
                 Err(errno) => format!(
-                    "disk {number} cannot be written: {errno}; its guest gets an error for each write until it can (make room where the image is, or see to the device)"
+                    "{title} cannot be written: {errno}; its guest gets an error for each write until it can (make room where the image is, or see to the device)"
                 ),
-                Ok(()) => format!("disk {number} can be written again"),
+                Ok(()) => format!("{title} can be written again"),
             }));
         }
         done
@@ -101,12 +105,12 @@ mod tests {
     fn a_full_store_is_told_once_and_when_it_is_no_longer_full() {
         let full = Arc::new(AtomicBool::new(false));
         let events = Arc::new(Events::new().unwrap());
-        let disk = Told::boxed(Box::new(Shelf(Arc::clone(&full))), 2, &events);
+        let disk = Told::boxed(Box::new(Shelf(Arc::clone(&full))), "disk 2 (/d)", &events);
         for (is_full, told) in [
             (false, None),
-            (true, Some("disk 2 cannot be written: no storage space")),
+            (true, Some("disk 2 (/d) cannot be written: no storage space")),
             (true, None),
-            (false, Some("disk 2 can be written again")),
+            (false, Some("disk 2 (/d) can be written again")),
             (false, None),
         ] {
             full.store(is_full, Ordering::Relaxed);

@@ -113,6 +113,10 @@ codes! {
         UnsafeInterrupts = "unsafe-interrupts",
         /// A seat of this name runs already.
         SeatRuns = "seat-runs",
+        /// A file that the seat needs cannot be used.
+        FileUnfit = "file-unfit",
+        /// Another machine has a file that the seat needs.
+        FileInUse = "file-in-use",
         /// No device matches.
         NoMatch = "no-match",
         /// Several devices match.

@@ -40,9 +40,23 @@ pub enum OpenImageError {
     /// A feature that we do not have.
     #[error("the image has {0}; make one without (`qemu-img convert -O qcow2 OLD NEW`)")]
     Unsupported(&'static str),
+    /// The file ends before what it says that it has.
+    #[error(
+        "the image is cut short: its file ends before what its header names; if it was copied or downloaded, do that again"
+    )]
+    Cut,
     /// It could not be read.
     #[error("read the image: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
+}
+
+impl From<io::Error> for OpenImageError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Cut,
+            _ => Self::Read(error),
+        }
+    }
 }
 
 /// Entries of tables: where in the file, and flags.

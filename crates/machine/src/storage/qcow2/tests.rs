@@ -177,7 +177,7 @@ fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
         ("does not fit", |b| b[36] = 0xff),
         ("does not fit", |b| b[24] = 0xff),
         ("begin at clusters", |b| b[47] = 1),
-        ("read the image", |b| b[44] = 1),
+        ("cut short", |b| b[44] = 1),
         ("reference count is not true", |b| b[2 * 512 + 7] = 0),
         ("reference count is not true", |b| b[2 * 512 + 7] = 2),
         ("two places", |b| b[3 * 512..3 * 512 + 8].copy_from_slice(&(1024_u64 | (1 << 63)).to_be_bytes())),
