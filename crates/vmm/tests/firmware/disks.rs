@@ -2,7 +2,7 @@
 
 use lab::{Failure, Host, greeting};
 
-use crate::run;
+use super::run;
 
 /// Flags of the disks from which the small guest starts.
 pub(crate) struct GuestDisks {

@@ -1,50 +1,42 @@
-//! Machines started by Debian's own SeaBIOS and OVMF: to a kernel on a disk, to the end of what there is to boot, and
-//! with UEFI variables that outlive the machine, however it ends.
+//! Debian's own SeaBIOS and OVMF in our machines: what they find, show and keep, and what they start from the network. UEFI
+//! variables outlive the machine, however it ends.
+//!
+//! Not here: systems that they start from disks (`lab_firmware_disks`).
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
-mod disks;
-mod drives;
-mod full;
+#[path = "../firmware/mod.rs"]
+#[allow(dead_code, reason = "shared with the scenarios of what firmware starts from disks")]
+mod firmware;
 mod look;
 mod network;
 mod order;
 #[path = "../picture/mod.rs"]
 mod picture;
 mod screen;
-mod windows;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use disks::{guest_disk, shell_disk};
+use firmware::disks::{self, shell_disk};
+use firmware::{LIMIT, machine, run};
 use lab::scenario::{Boot, Check, Scenario, run_all};
-use lab::{Failure, Host, Output, greeting};
+use lab::{Failure, Host, greeting};
 
 fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 17] = [
+const SCENARIOS: [Scenario; 11] = [
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,
     ),
-    shared("debian_starts_from_a_disk_by_bios", debian_starts_from_a_disk_by_bios),
-    shared("debian_starts_from_a_disk_by_uefi", debian_starts_from_a_disk_by_uefi),
     shared("variables_stay_over_a_restart", variables_stay_over_a_restart),
     shared(
         "variables_stay_when_the_machine_is_killed_while_it_writes_others",
         variables_stay_when_the_machine_is_killed_while_it_writes_others,
     ),
     shared("files_that_are_no_firmware_are_refused", files_that_are_no_firmware_are_refused),
-    Scenario {
-        name: "a_window_larger_than_4_gib_works_by_bios_and_by_uefi",
-        profile: "vga",
-        programs: &["allod", "allod-vmm"],
-        boot: Boot::Own,
-        check: Check::Inside(windows::large),
-    },
     shared("the_order_to_boot_in_stays_as_it_was_chosen", order::stays),
     shared("the_uefi_shell_finds_what_the_machine_was_built_with", look::shell_agrees),
     shared("what_a_bios_writes_is_on_the_display", screen::what_a_bios_writes_is_on_the_display),
@@ -52,16 +44,7 @@ const SCENARIOS: [Scenario; 17] = [
         "what_uefi_firmware_writes_is_on_the_display",
         screen::what_uefi_firmware_writes_is_on_the_display,
     ),
-    shared(
-        "debian_starts_from_a_disc_by_bios_and_by_uefi",
-        drives::debian_starts_from_a_disc_by_bios_and_by_uefi,
-    ),
-    shared(
-        "debian_starts_from_a_packed_image_shown_as_an_nvme_disk",
-        drives::debian_starts_from_a_packed_image_shown_as_an_nvme_disk,
-    ),
     shared("firmware_starts_a_program_from_the_network", network::virtual_card),
-    shared("a_full_file_system_is_an_error_to_those_who_write_and_loses_nothing", full::file_system),
     // These take a card from the host.
     with_cards(
         "the_rom_of_an_assigned_card_runs_its_own_or_that_of_a_file",
@@ -87,26 +70,6 @@ const fn in_host(
     Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
-/// OVMF starts Debian in thirty seconds in the lab; in many times that when the machine under it is busy.
-const LIMIT: Duration = Duration::from_secs(300);
-
-const USER_SPACE: &str = "GUEST user space reached";
-
-/// Runs a shell line in the host.
-fn run(host: &Host, script: &str) -> Result<Output, Failure> {
-    host.run_within(script, LIMIT)
-}
-
-/// Runs a machine with these flags until it ends.
-fn machine(host: &Host, flags: &str) -> Result<(Output, serde_json::Value), Failure> {
-    let output = run(
-        host,
-        &format!("rm -f /tmp/fw-report; allod run --memory 512M --report /tmp/fw-report {flags} < /dev/null"),
-    )?;
-    let report = run(host, "cat /tmp/fw-report")?.stdout;
-    Ok((output, serde_json::from_str(&report).unwrap_or_default()))
-}
-
 fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<(), Failure> {
     // What the firmware says there, it says on its debug port too.
     let output = run(
@@ -121,73 +84,6 @@ fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<()
         assert!(output.stdout.contains(words), "no `{words}` in {output:?}");
     }
     assert_eq!(output.stdout.matches("No bootable device").count(), 2, "{output:?}");
-    Ok(())
-}
-
-/// What the guest tells of the board: tables by name and sum, and what its kernel complains of.
-const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT MCFG TPM2; do \
-                    echo table $t $(wc -c < $t) $(md5sum < $t); done; \
-                    echo measured=$(cat /sys/class/tpm/tpm0/pcr-sha256/0); cat /sys/class/dmi/id/product_serial; \
-                    cat /proc/iomem; ls -d /sys/firmware/efi; dmesg | grep -i bios.bug";
-
-/// The table that describes it names no address that firmware chooses.
-const TPM: &str = "--tpm /tmp/fw-tpm";
-
-fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
-    let disks = guest_disk(host, LOOK)?;
-    let (output, report) =
-        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware bios {}", disks.by_bios))?;
-    agrees_with_a_start_without_firmware(host, &output, disks.by_bios)?;
-    assert!(output.stdout.contains("b0000000-bfffffff : PCI ECAM"), "{output:?}");
-    assert_eq!(report["cause"], "power-off", "{output:?}");
-    Ok(())
-}
-
-fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
-    let disks = guest_disk(host, &format!("{LOOK}; {}", look::TABLES))?;
-    let (output, report) =
-        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware uefi {}", disks.by_uefi))?;
-    agrees_with_a_start_without_firmware(host, &output, disks.by_uefi)?;
-    look::tables_are_those_made(&output);
-    assert!(output.stdout.contains("e0000000-efffffff : PCI ECAM"), "{output:?}");
-    assert!(output.stdout.contains("/sys/firmware/efi\r"), "{output:?}");
-    // What runs before the boot loader measures itself into register 0.
-    assert!(output.stdout.contains("measured=") && !output.stdout.contains("measured=0000"), "{output:?}");
-    assert_eq!(report["cause"], "power-off", "{output:?}");
-    Ok(())
-}
-
-/// The guest found the processors and tables that the same machine has when it starts without firmware.
-fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &str) -> Result<(), Failure> {
-    let direct = format!(
-        "--name anna --cpus 2 {TPM} {disks} --kernel /boot/vmlinux --initrd /boot/guest-initrd \
-         --cmdline 'console=ttyS0 quiet panic=-1 guest_run=\"{LOOK}\"'"
-    );
-    let (direct, _) = machine(host, &direct)?;
-    let table = |output: &Output, name: &str| {
-        let line = output.stdout.lines().find(|line| line.starts_with(&format!("table {name} ")));
-        line.unwrap_or("no such table").trim_end().to_owned()
-    };
-    assert!(output.stdout.contains(USER_SPACE), "{output:?}");
-    // The others name addresses: those of tables, and of windows that firmware chose.
-    assert_eq!(table(output, "APIC"), table(&direct, "APIC"), "{output:?} {direct:?}");
-    assert_eq!(table(output, "TPM2"), table(&direct, "TPM2"), "{output:?} {direct:?}");
-    assert!(
-        direct.stdout.contains("table TPM2 76 ") && direct.stdout.contains("measured=0000"),
-        "{direct:?}"
-    );
-    let length = |line: &str| line.split(' ').nth(2).map(str::to_owned);
-    for name in ["FACP", "FACS", "DSDT", "MCFG"] {
-        assert_eq!(
-            length(&table(output, name)),
-            length(&table(&direct, name)),
-            "{name}: {output:?} {direct:?}"
-        );
-    }
-    for output in [output, &direct] {
-        assert!(output.stdout.contains("\nanna\r"), "the serial number: {output:?}");
-        assert!(!output.stdout.to_lowercase().contains("bios bug"), "{output:?}");
-    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use lab::{Failure, Host, greeting};
 
-use crate::disks::greeting_disks;
+use crate::firmware::disks::greeting_disks;
 use crate::run;
 
 /// A file system with images of 64 MiB of which hardly any can be written.
@@ -45,10 +45,16 @@ pub(crate) fn file_system(host: &Host) -> Result<(), Failure> {
     )?;
     let text = said.stdout.replace('\r', "");
     assert!(!text.contains("no error from"), "{said:?}");
-    for words in ["disk 1 cannot be written: No space left", "disk 2 cannot be written: No space left"] {
+    for words in [
+        "disk 1 (/tmp/full/raw) cannot be written: No space left",
+        "disk 2 (/tmp/full/packed.qcow2) cannot be written: No space left",
+    ] {
         assert!(text.contains(words), "no `{words}` in {said:?}");
     }
-    assert!(text.contains("disk 1 can be written again") && text.contains("OTHER WROTE"), "{said:?}");
+    assert!(
+        text.contains("disk 1 (/tmp/full/raw) can be written again") && text.contains("OTHER WROTE"),
+        "{said:?}"
+    );
     assert_eq!(text.matches("No errors were found").count(), 2, "{said:?}");
     let wrote = text.lines().find_map(|line| line.strip_prefix("WROTE ")).unwrap_or("nothing");
     assert_eq!(text.matches(&format!("FOUND {wrote}")).count(), 2, "{said:?}");

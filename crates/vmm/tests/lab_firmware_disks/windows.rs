@@ -2,7 +2,7 @@
 
 use lab::{Failure, Host};
 
-use crate::disks::guest_disk;
+use crate::firmware::disks::guest_disk;
 use crate::{machine, run};
 
 /// Says where the window of the card is, and writes and reads its first word and one of its last.

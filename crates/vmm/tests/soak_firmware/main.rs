@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
-#[path = "../lab_firmware/disks.rs"]
+#[path = "../firmware/mod.rs"]
 #[allow(dead_code, reason = "shared with the scenarios of firmware")]
-mod disks;
+mod firmware;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use disks::greeting_disks;
+use firmware::disks::greeting_disks;
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, Output, greeting};
 
@@ -64,6 +64,9 @@ fn take(host: &Host, ids: &[&str]) -> Result<Vec<String>, Failure> {
     ids.iter().map(taken).collect()
 }
 
+/// What firmware says when it has found nothing to start.
+const NOTHING: &str = r"No bootable device\|UEFI Interactive Shell";
+
 /// Runs a machine until it says `word` on its serial port, then ends it; gives all it said.
 fn until(host: &Host, flags: &str, word: &str) -> Result<Output, Failure> {
     run(
@@ -71,7 +74,7 @@ fn until(host: &Host, flags: &str, word: &str) -> Result<Output, Failure> {
         &format!(
             "rm -f /tmp/sf-*; allod run --firmware-log /tmp/sf-log --control /tmp/sf-control {flags} < /dev/null \
              > /tmp/sf-said 2>&1 & m=$!; for i in $(seq 3000); do grep -aqs '{word}' /tmp/sf-said && break; \
-             kill -0 $m 2> /dev/null || break; sleep 0.1; done; echo '{{\"command\":\"quit\"}}' | \
+             grep -aqs '{NOTHING}' /tmp/sf-said && break; kill -0 $m 2> /dev/null || break; sleep 0.1; done; echo '{{\"command\":\"quit\"}}' | \
              socat -t 60 - UNIX-CONNECT:/tmp/sf-control; wait $m; cat /tmp/sf-said; \
              grep -aq '{word}' /tmp/sf-said || {{ tail -n 40 /tmp/sf-log; exit 1; }}"
         ),
@@ -110,7 +113,9 @@ fn uefi(host: &Host) -> Result<(), Failure> {
     starts(host, &format!("--firmware uefi {devices} {}", disks.by_uefi), greeting::BY_UEFI)
 }
 
-/// Makes a disc as that of the installer for networks is made: isolinux for a BIOS, GRUB for UEFI.
+/// Makes a disc as that of the installer for networks is made: isolinux for a BIOS, GRUB for UEFI. busybox makes FAT32 alone,
+/// which by its definition (Microsoft FAT specification, section 3.5) is no smaller than 33 MiB: of a smaller one UEFI says
+/// that there is nothing to start.
 const MAKE_DISC: &str = "set -e; cd /tmp; rm -rf sd-*; mkdir -p sd-iso/isolinux sd-mount; modprobe -a loop vfat; \
     from=$(dirname $(find /usr/lib/debian-installer -path '*/text/*' -name initrd.gz)); cp $from/linux $from/initrd.gz sd-iso; \
     cp /usr/lib/ISOLINUX/isolinux.bin $from/boot-screens/ldlinux.c32 sd-iso/isolinux; \
@@ -119,7 +124,7 @@ const MAKE_DISC: &str = "set -e; cd /tmp; rm -rf sd-*; mkdir -p sd-iso/isolinux 
     printf 'serial\\nterminal_output serial\\nsearch --file /linux --set=root\\nlinux /linux console=ttyS0 ---\\n\
     initrd /initrd.gz\\nboot\\n' > sd-grub.cfg; \
     grub-mkimage -O x86_64-efi -o sd-loader -p / -c sd-grub.cfg linux serial search search_fs_file normal boot iso9660; \
-    truncate -s 8M sd-iso/efi.img; busybox mkdosfs sd-iso/efi.img; mount -t vfat -o loop sd-iso/efi.img sd-mount; \
+    truncate -s 40M sd-iso/efi.img; busybox mkdosfs sd-iso/efi.img; mount -t vfat -o loop sd-iso/efi.img sd-mount; \
     mkdir -p sd-mount/EFI/BOOT; cp sd-loader sd-mount/EFI/BOOT/BOOTX64.EFI; umount sd-mount; \
     xorriso -as mkisofs -quiet -o sd.iso -V DEBIAN -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
     -boot-load-size 4 -boot-info-table -eltorito-alt-boot -e efi.img -no-emul-boot sd-iso";

@@ -1,0 +1,25 @@
+//! Machines with firmware, run in the lab's host; what scenarios of firmware share.
+
+pub(crate) mod disks;
+
+use std::time::Duration;
+
+use lab::{Failure, Host, Output};
+
+/// OVMF starts Debian in thirty seconds in the lab; in many times that when the machine under it is busy.
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
+
+/// Runs a shell line in the host.
+pub(crate) fn run(host: &Host, script: &str) -> Result<Output, Failure> {
+    host.run_within(script, LIMIT)
+}
+
+/// Runs a machine with these flags until it ends.
+pub(crate) fn machine(host: &Host, flags: &str) -> Result<(Output, serde_json::Value), Failure> {
+    let output = run(
+        host,
+        &format!("rm -f /tmp/fw-report; allod run --memory 512M --report /tmp/fw-report {flags} < /dev/null"),
+    )?;
+    let report = run(host, "cat /tmp/fw-report")?.stdout;
+    Ok((output, serde_json::from_str(&report).unwrap_or_default()))
+}

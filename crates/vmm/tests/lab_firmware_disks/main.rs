@@ -1,0 +1,115 @@
+//! Systems that Debian's own SeaBIOS and OVMF start from disks and discs of every kind, and what those find of the board.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
+mod drives;
+#[path = "../firmware/mod.rs"]
+#[allow(dead_code, reason = "shared with the other scenarios of firmware")]
+mod firmware;
+mod full;
+mod tables;
+mod windows;
+
+use std::process::ExitCode;
+
+use firmware::disks::guest_disk;
+use firmware::{machine, run};
+use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::{Failure, Host, Output};
+
+fn main() -> ExitCode {
+    run_all(&SCENARIOS)
+}
+
+const SCENARIOS: [Scenario; 6] = [
+    shared("debian_starts_from_a_disk_by_bios", debian_starts_from_a_disk_by_bios),
+    shared("debian_starts_from_a_disk_by_uefi", debian_starts_from_a_disk_by_uefi),
+    shared(
+        "debian_starts_from_a_disc_by_bios_and_by_uefi",
+        drives::debian_starts_from_a_disc_by_bios_and_by_uefi,
+    ),
+    shared(
+        "debian_starts_from_a_packed_image_shown_as_an_nvme_disk",
+        drives::debian_starts_from_a_packed_image_shown_as_an_nvme_disk,
+    ),
+    shared("a_full_file_system_is_an_error_to_those_who_write_and_loses_nothing", full::file_system),
+    Scenario {
+        profile: "vga",
+        boot: Boot::Own,
+        ..shared("a_window_larger_than_4_gib_works_by_bios_and_by_uefi", windows::large)
+    },
+];
+
+const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+    let programs = &["allod", "allod-vmm"];
+    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+}
+
+const USER_SPACE: &str = "GUEST user space reached";
+
+/// What the guest tells of the board: tables by name and sum, and what its kernel complains of.
+const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT MCFG TPM2; do \
+                    echo table $t $(wc -c < $t) $(md5sum < $t); done; \
+                    echo measured=$(cat /sys/class/tpm/tpm0/pcr-sha256/0); cat /sys/class/dmi/id/product_serial; \
+                    cat /proc/iomem; ls -d /sys/firmware/efi; dmesg | grep -i bios.bug";
+
+/// The table that describes it names no address that firmware chooses.
+const TPM: &str = "--tpm /tmp/fw-tpm";
+
+fn debian_starts_from_a_disk_by_bios(host: &Host) -> Result<(), Failure> {
+    let disks = guest_disk(host, LOOK)?;
+    let (output, report) =
+        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware bios {}", disks.by_bios))?;
+    agrees_with_a_start_without_firmware(host, &output, disks.by_bios)?;
+    assert!(output.stdout.contains("b0000000-bfffffff : PCI ECAM"), "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok(())
+}
+
+fn debian_starts_from_a_disk_by_uefi(host: &Host) -> Result<(), Failure> {
+    let disks = guest_disk(host, &format!("{LOOK}; {}", tables::TABLES))?;
+    let (output, report) =
+        machine(host, &format!("--no-reboot --name anna --cpus 2 {TPM} --firmware uefi {}", disks.by_uefi))?;
+    agrees_with_a_start_without_firmware(host, &output, disks.by_uefi)?;
+    tables::tables_are_those_made(&output);
+    assert!(output.stdout.contains("e0000000-efffffff : PCI ECAM"), "{output:?}");
+    assert!(output.stdout.contains("/sys/firmware/efi\r"), "{output:?}");
+    // What runs before the boot loader measures itself into register 0.
+    assert!(output.stdout.contains("measured=") && !output.stdout.contains("measured=0000"), "{output:?}");
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok(())
+}
+
+/// The guest found the processors and tables that the same machine has when it starts without firmware.
+fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &str) -> Result<(), Failure> {
+    let direct = format!(
+        "--name anna --cpus 2 {TPM} {disks} --kernel /boot/vmlinux --initrd /boot/guest-initrd \
+         --cmdline 'console=ttyS0 quiet panic=-1 guest_run=\"{LOOK}\"'"
+    );
+    let (direct, _) = machine(host, &direct)?;
+    let table = |output: &Output, name: &str| {
+        let line = output.stdout.lines().find(|line| line.starts_with(&format!("table {name} ")));
+        line.unwrap_or("no such table").trim_end().to_owned()
+    };
+    assert!(output.stdout.contains(USER_SPACE), "{output:?}");
+    // The others name addresses: those of tables, and of windows that firmware chose.
+    assert_eq!(table(output, "APIC"), table(&direct, "APIC"), "{output:?} {direct:?}");
+    assert_eq!(table(output, "TPM2"), table(&direct, "TPM2"), "{output:?} {direct:?}");
+    assert!(
+        direct.stdout.contains("table TPM2 76 ") && direct.stdout.contains("measured=0000"),
+        "{direct:?}"
+    );
+    let length = |line: &str| line.split(' ').nth(2).map(str::to_owned);
+    for name in ["FACP", "FACS", "DSDT", "MCFG"] {
+        assert_eq!(
+            length(&table(output, name)),
+            length(&table(&direct, name)),
+            "{name}: {output:?} {direct:?}"
+        );
+    }
+    for output in [output, &direct] {
+        assert!(output.stdout.contains("\nanna\r"), "the serial number: {output:?}");
+        assert!(!output.stdout.to_lowercase().contains("bios bug"), "{output:?}");
+    }
+    Ok(())
+}
