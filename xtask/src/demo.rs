@@ -2,7 +2,7 @@
 //!
 //! Sets up, builds the release binaries and plays a day at a desk of two in the lab: doctor, devices, plan, up, keys on
 //! both keyboards, pictures of all monitors, down. One folder keeps all of it, with a page that shows it. Not here:
-//! the story in the lab ([`desk`]) and on a host of one's own ([`here`]), and the page ([`page`]). `main` calls this.
+//! the story in the lab ([`desk`], with figures by [`taste`]) and on a host of one's own ([`here`]), and the page ([`page`]). `main` calls this.
 
 mod desk;
 mod here;
@@ -11,6 +11,7 @@ mod offer;
 mod page;
 mod picture;
 mod story;
+mod taste;
 
 use crate::report::{Findings, Report};
 use crate::setup;
@@ -38,6 +39,9 @@ pub(crate) struct Options {
     /// Leave out the set-up and the build: show what was built before.
     #[arg(long)]
     no_build: bool,
+    /// Leave out the measuring of a seat against the host, about two minutes on a busy machine.
+    #[arg(long)]
+    no_figures: bool,
 }
 
 /// Shows the main job as phases of `report`.
@@ -46,11 +50,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
     let ready = options.no_build || setup::run(&setup::Options::default(), report) && build_release(report);
     if ready {
-        report.phase("demo", || show(workspace, &out));
+        report.phase("demo", || show(workspace, &out, !options.no_figures));
     }
 }
 
-fn show(workspace: &Workspace, out: &Path) -> Result<Findings> {
+fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> {
     fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let places = desk::Places {
         programs: &workspace.target.join("release"),
@@ -61,10 +65,13 @@ fn show(workspace: &Workspace, out: &Path) -> Result<Findings> {
     let mut story = Story { on_a_host: offer.is_some(), ..Story::default() };
     let end = match offer {
         Some(offer) => here::play(&offer, places.programs, out, &mut story),
-        None => desk::play(&places, &mut story),
+        None => desk::play(&places, &mut story).and_then(|()| {
+            let example = workspace.root.join("docs/examples/bench");
+            if measuring { taste::measure(places.programs, &example, &mut story) } else { Ok(()) }
+        }),
     };
     if let Some(table) = measured::newest(&workspace.root.join("docs/results"))? {
-        story.begin("What a seat costs").table = Some(table);
+        story.begin("What a seat costs, measured at length").table = Some(table);
     }
     // What was seen until something went wrong is worth a page too.
     let page = out.join("index.html");

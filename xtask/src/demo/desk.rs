@@ -160,9 +160,17 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
 
 /// Runs a command that has to succeed.
 fn run(host: &Host, chapter: &mut Chapter, line: &str) -> Result<()> {
+    run_within(host, chapter, line, COMMAND_LIMIT).map(drop)
+}
+
+/// Runs a command that has to succeed within `limit`, and returns what it said.
+///
+/// # Errors
+/// It did not; the reason is what it said.
+pub(super) fn run_within(host: &Host, chapter: &mut Chapter, line: &str, limit: Duration) -> Result<String> {
     let begin = Instant::now();
     eprintln!("      $ {line}");
-    let output = host.run_within(line, COMMAND_LIMIT).with_context(|| format!("run `{line}` in the lab"))?;
+    let output = host.run_within(line, limit).with_context(|| format!("run `{line}` in the lab"))?;
     let said = output.stdout + &output.stderr;
     chapter.commands.push(Command {
         line: line.into(),
@@ -172,7 +180,7 @@ fn run(host: &Host, chapter: &mut Chapter, line: &str) -> Result<()> {
     if output.status != 0 {
         bail!("`{line}` ended with {}: {}", output.status, said.trim());
     }
-    Ok(())
+    Ok(said)
 }
 
 /// Returns each function of the host with its driver, as text to compare.

@@ -1,5 +1,5 @@
 //! The newest table of seats against native that is kept under docs/results, for the page. The demo itself measures
-//! nothing: a table worth reading takes longer than a demo may.
+//! a taste only ([`super::taste`]): a table worth keeping takes longer than a demo may.
 
 use super::story::Table;
 use anyhow::{Context, Result};
@@ -34,18 +34,23 @@ fn last_date(names: &[String]) -> Option<&str> {
 
 /// Takes the first table out of a text in Markdown.
 fn table(name: &str, text: &str) -> Table {
-    let lines = text.lines().skip_while(|line| !line.starts_with('|'));
-    let rows = lines.take_while(|line| line.starts_with('|')).filter(|line| !line.starts_with("|-"));
-    let cells = |line: &str| {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().replace("**", "")).collect::<Vec<String>>()
-    };
     let date = name.strip_suffix(SUFFIX).unwrap_or(name);
     let note = format!(
         "Not of this run: measured on {date} by `allod bench` in the lab, where every processor is emulated and a \
          guest's is nested in an emulated one. `cpu` touches no device: what it lacks of 100 % is the lab's tax on all \
          rows. docs/results/{name} has the command, and says how far to trust it."
     );
-    Table { note, rows: rows.take(ROW_LIMIT).map(cells).collect() }
+    Table { note, rows: rows(text) }
+}
+
+/// Returns the rows of the first table in a text in Markdown, its headings first.
+pub(super) fn rows(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip_while(|line| !line.starts_with('|'));
+    let rows = lines.take_while(|line| line.starts_with('|')).filter(|line| !line.starts_with("|-"));
+    let cells = |line: &str| {
+        line.trim_matches('|').split('|').map(|cell| cell.trim().replace("**", "")).collect::<Vec<String>>()
+    };
+    rows.take(ROW_LIMIT).map(cells).collect()
 }
 
 #[cfg(test)]

@@ -30,6 +30,13 @@ pub(super) struct Table {
     pub(super) rows: Vec<Vec<String>>,
 }
 
+impl Table {
+    /// Returns the figures for a terminal, a line each row.
+    pub(super) fn text(&self) -> String {
+        self.rows.iter().map(|row| format!("      {}\n", row.join(" | "))).collect()
+    }
+}
+
 /// Something that has to be so.
 #[derive(Clone, Debug)]
 pub(super) struct Check {
@@ -49,6 +56,8 @@ pub(super) struct Chapter {
     pub(super) drawing: Option<String>,
     pub(super) checks: Vec<Check>,
     pub(super) table: Option<Table>,
+    /// Whether the table is of this run.
+    pub(super) is_measured: bool,
 }
 
 /// All of it.
@@ -76,12 +85,19 @@ impl Story {
             .collect()
     }
 
-    /// Returns every check with its result, a line each.
+    /// Returns every check with its result, a line each, and the figures of this run.
     pub(super) fn summary(&self) -> String {
         let mut text = String::new();
         for check in self.chapters.iter().flat_map(|chapter| &chapter.checks) {
             let mark = if check.problem.is_none() { "yes" } else { "NO " };
             writeln!(text, "    {mark}  {}", check.what).ok();
+        }
+        // What was measured in this run; what was not has a note of its own on the page.
+        if let Some(table) =
+            self.chapters.iter().filter(|part| part.is_measured).find_map(|part| part.table.as_ref())
+        {
+            writeln!(text, "    A taste of what a seat costs, which the page explains:\n{}", table.text())
+                .ok();
         }
         text
     }
