@@ -253,6 +253,9 @@ fn kernel_parameters(profile: &Profile) -> String {
     if !profile.modules.is_empty() {
         words.push_str(&format!(" lab.modules={}", profile.modules.join(",")));
     }
+    if let Some(name) = &profile.rebuilt_modules {
+        words.push_str(&format!(" lab.rebuilt={name}"));
+    }
     for word in &profile.kernel_parameters {
         words.push_str(&format!(" {word}"));
     }

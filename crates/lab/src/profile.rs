@@ -13,6 +13,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("plain", include_str!("../profiles/plain.toml")),
     ("amd", include_str!("../profiles/amd.toml")),
     ("cards", include_str!("../profiles/cards.toml")),
+    ("cdev", include_str!("../profiles/cdev.toml")),
     ("groups", include_str!("../profiles/groups.toml")),
     ("screens", include_str!("../profiles/screens.toml")),
     ("seats", include_str!("../profiles/seats.toml")),
@@ -85,6 +86,9 @@ pub struct Profile {
     /// Kernel modules loaded at start besides those its cards ask for.
     #[serde(default)]
     pub modules: Vec<String>,
+    /// The set of the kernel's own modules, built with other options, that it has instead of the distribution's.
+    #[serde(default)]
+    pub rebuilt_modules: Option<String>,
     /// Words added to the kernel's command line.
     #[serde(default)]
     pub kernel_parameters: Vec<String>,

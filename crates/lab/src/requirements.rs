@@ -14,7 +14,7 @@ pub struct Requirement {
 }
 
 /// Everything the lab needs; most of it is on every Debian.
-pub const ALL: [Requirement; 9] = [
+pub const ALL: [Requirement; 10] = [
     Requirement {
         program: "mmdebstrap",
         package: "mmdebstrap",
@@ -33,6 +33,11 @@ pub const ALL: [Requirement; 9] = [
         program: "mke2fs",
         package: "e2fsprogs",
         purpose: "writes the root file system of the lab",
+    },
+    Requirement {
+        program: "unshare",
+        package: "util-linux",
+        purpose: "builds kernel modules in a tree of their own",
     },
     Requirement { program: "setpriv", package: "util-linux", purpose: "ends the emulator with its starter" },
     Requirement { program: "setsid", package: "util-linux", purpose: "keeps an emulator running" },

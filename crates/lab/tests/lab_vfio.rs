@@ -24,49 +24,23 @@ const RESET_US: u64 = 100_000;
 #[test]
 fn intel_every_card_opens_maps_signals_and_resets() {
     let Some(bench) = ready(&CARDS) else { return };
-    for (ids, resettable, function_level, vectors, rom) in [
-        ("1234:11e8", false, false, ("MSI", 1), 0),
-        ("8086:293e", false, false, ("MSI", 1), 0),
-        ("8086:10d3", true, false, ("MSI-X", 5), 0x4_0000),
-        ("1b36:0010", true, true, ("MSI-X", 65), 0),
-        ("1af4:1050", true, true, ("MSI-X", 3), 0),
-        ("1234:1111", true, false, ("", 0), 0x8000),
-        ("1b36:000d", true, false, ("MSI-X", 16), 0),
-    ] {
-        let function = bench.bind(ids);
-        let told = &bench.probe(&function)[0];
-        assert_eq!(told["resettable"], resettable, "{ids}: {told}");
-        assert_eq!(told["reset_ways"]["function_level"], function_level, "{ids}: {told}");
-        let reset = told["reset"]["error"].as_str().unwrap_or_default();
-        let expected = if resettable { "" } else { "reset the function: Invalid argument (os error 22)" };
-        assert_eq!(reset, expected, "{ids}: {told}");
-        assert_eq!(told["present_after_reset"], true, "{ids}: {told}");
+    bench.check_cards();
+}
 
-        let (kind, count) = vectors;
-        if count > 0 {
-            let loopback = &told["loopback"][kind];
-            let last = u64::from(count > 1);
-            assert_eq!(
-                [&loopback["vectors"], &loopback["first"], &loopback["last"], &loopback["after_disarm"]],
-                [count, 1, last, 0],
-                "{ids}: {told}"
-            );
-        }
-        assert_eq!(told["loopback"]["request"], 1, "{ids}: {told}");
-        assert_eq!(
-            (&told["rom"]["bytes"], &told["rom"]["bar_size"]),
-            (&rom.into(), &rom.into()),
-            "{ids}: {told}"
-        );
-        for mapped in
-            told["regions"].as_array().unwrap().iter().flat_map(|region| region["mapped"].as_array())
-        {
-            let whole = mapped.iter().all(|area| area["error"].is_null() && area["same"] != false);
-            assert!(whole, "{ids}: {told}");
-        }
-        for (rule, holds) in told["rules"].as_object().unwrap() {
-            assert_eq!(holds, true, "{ids}: {rule}");
-        }
+#[test]
+fn every_card_opens_maps_signals_and_resets_by_its_own_file() {
+    let Some(bench) = ready(&CDEV) else { return };
+    // Without the other way, so that what works has gone this one.
+    bench.run("rm -f /dev/vfio/vfio");
+    bench.check_cards();
+    bench.check_dma();
+    let slot = format!(
+        "{} {}",
+        bench.bind("8086:10d3 function 0 of two"),
+        bench.bind("1b36:000d function 1 of two")
+    );
+    for function in bench.probe(&format!("--hot-reset {slot}")) {
+        assert_eq!(function["hot_reset"]["error"], Value::Null, "{function}");
     }
 }
 
@@ -173,6 +147,7 @@ fn a_function_is_asked_for_when_the_host_wants_it_back() {
 /// The hosts, each booted when first asked for and gone with this process.
 static CARDS: Shared = LazyLock::new(|| Bench::new("cards"));
 static GROUPS: Shared = LazyLock::new(|| Bench::new("groups"));
+static CDEV: Shared = LazyLock::new(|| Bench::new("cdev"));
 static AMD: Shared = LazyLock::new(|| Bench::new("amd"));
 
 type Shared = LazyLock<Result<Mutex<Bench>, String>>;
@@ -214,12 +189,12 @@ impl Bench {
         self.host.run_within(script, LIMIT).unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// The address of the function with these ids; of several, the one that has a second function beside it when
-    /// `function 0 of two` follows.
+    /// The address of the function with these ids; of several, the one in a slot of two when `function N of two`
+    /// follows.
     fn find(&self, ids: &str) -> String {
         let (ids, two) = ids.split_once(' ').map_or((ids, false), |(ids, _)| (ids, true));
         let (vendor, device) = ids.split_once(':').unwrap();
-        let beside = if two { "[ -e ${d%.0}.1 ] || continue;" } else { "" };
+        let beside = if two { "[ -e ${d%.?}.1 ] || continue;" } else { "" };
         let found = self.run(&format!(
             "for d in /sys/bus/pci/devices/*; do {beside} [ $(cat $d/vendor) = 0x{vendor} ] && \
              [ $(cat $d/device) = 0x{device} ] && basename $d; done; true"
@@ -277,6 +252,54 @@ impl Bench {
         let output = self.run(&format!("{PROBE} {arguments}"));
         assert!(!output.is_success(), "{arguments}: {output:?}");
         output.stderr
+    }
+
+    /// Opens, maps, interrupts and resets one card of each kind.
+    fn check_cards(&self) {
+        for (ids, resettable, function_level, vectors, rom) in [
+            ("1234:11e8", false, false, ("MSI", 1), 0),
+            ("8086:293e", false, false, ("MSI", 1), 0),
+            ("8086:10d3", true, false, ("MSI-X", 5), 0x4_0000),
+            ("1b36:0010", true, true, ("MSI-X", 65), 0),
+            ("1af4:1050", true, true, ("MSI-X", 3), 0),
+            ("1234:1111", true, false, ("", 0), 0x8000),
+            ("1b36:000d", true, false, ("MSI-X", 16), 0),
+        ] {
+            let function = self.bind(ids);
+            let told = &self.probe(&function)[0];
+            assert_eq!(told["resettable"], resettable, "{ids}: {told}");
+            assert_eq!(told["reset_ways"]["function_level"], function_level, "{ids}: {told}");
+            let reset = told["reset"]["error"].as_str().unwrap_or_default();
+            let expected = if resettable { "" } else { "reset the function: Invalid argument (os error 22)" };
+            assert_eq!(reset, expected, "{ids}: {told}");
+            assert_eq!(told["present_after_reset"], true, "{ids}: {told}");
+
+            let (kind, count) = vectors;
+            if count > 0 {
+                let loopback = &told["loopback"][kind];
+                let last = u64::from(count > 1);
+                assert_eq!(
+                    [&loopback["vectors"], &loopback["first"], &loopback["last"], &loopback["after_disarm"]],
+                    [count, 1, last, 0],
+                    "{ids}: {told}"
+                );
+            }
+            assert_eq!(told["loopback"]["request"], 1, "{ids}: {told}");
+            assert_eq!(
+                (&told["rom"]["bytes"], &told["rom"]["bar_size"]),
+                (&rom.into(), &rom.into()),
+                "{ids}: {told}"
+            );
+            for mapped in
+                told["regions"].as_array().unwrap().iter().flat_map(|region| region["mapped"].as_array())
+            {
+                let whole = mapped.iter().all(|area| area["error"].is_null() && area["same"] != false);
+                assert!(whole, "{ids}: {told}");
+            }
+            for (rule, holds) in told["rules"].as_object().unwrap() {
+                assert_eq!(holds, true, "{ids}: {rule}");
+            }
+        }
     }
 
     fn check_dma(&self) {

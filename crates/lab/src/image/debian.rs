@@ -4,7 +4,7 @@
 //! whoever builds and can be deleted again by them.
 
 use super::ImageError;
-use super::recipe::{Annex, Recipe};
+use super::recipe::{Annex, Rebuilt, Recipe};
 use crate::tool::{self, ToolError};
 use std::fs;
 use std::path::Path;
@@ -22,6 +22,10 @@ pub(super) struct Selection<'a> {
 impl<'a> Selection<'a> {
     pub(super) fn of(recipe: &'a Recipe) -> Self {
         Self { suite: &recipe.suite, packages: &recipe.packages }
+    }
+
+    pub(super) fn of_rebuilt(suite: &'a str, rebuilt: &'a Rebuilt) -> Self {
+        Self { suite, packages: &rebuilt.packages }
     }
 
     pub(super) fn of_annex(annex: &'a Annex) -> Self {

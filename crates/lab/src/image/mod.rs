@@ -9,6 +9,7 @@ mod debian;
 mod finish;
 mod kernel;
 mod modules;
+mod rebuilt;
 mod recipe;
 
 pub use cpio::{Archive, Entry};
@@ -166,6 +167,10 @@ impl Image {
         let release = kernel::release(&tree)?;
         kernel::place(&tree, &release, &out)?;
         modules::decompress(&tree, &release, &recipe.decompressed_modules())?;
+        for rebuilt in &recipe.rebuilt {
+            progress(&format!("fetching the kernel's source and building {}", rebuilt.name));
+            rebuilt::place(&recipe, rebuilt, &work.path().join("build"), &tree)?;
+        }
         progress("writing the initial RAM disk");
         finish::host_initrd(&tree, &release, &recipe, &out.join("initrd"))?;
         finish::system_files(&tree, &release, &recipe)?;
@@ -189,6 +194,7 @@ pub fn key() -> String {
     hash.update(BUILDER_VERSION.to_le_bytes());
     hash.update(recipe::TEXT);
     hash.update(finish::SCRIPTS);
+    hash.update(rebuilt::VFIO_CDEV);
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -23,6 +23,19 @@ pub struct Recipe {
     /// Programs from other suites.
     #[serde(default)]
     pub annexes: Vec<Annex>,
+    /// Modules of the suite's kernel, built with other options.
+    #[serde(default)]
+    pub rebuilt: Vec<Rebuilt>,
+}
+
+/// Modules of the image's kernel that are built again from its source, under `/opt/NAME`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuilt {
+    /// What a profile asks for them by.
+    pub name: String,
+    /// The packages with source, headers and compiler.
+    pub packages: Vec<String>,
 }
 
 /// A program from another suite, with its own libraries, under `/opt/NAME`.

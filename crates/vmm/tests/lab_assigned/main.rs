@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 mod attention;
+mod cdevs;
 mod desk;
 mod dma;
 mod groups;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 16] = [
+const SCENARIOS: [Scenario; 21] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -36,6 +37,16 @@ const SCENARIOS: [Scenario; 16] = [
     shared("functions_of_one_card_share_a_slot_and_both_work", "groups", groups::one_card),
     shared("a_group_is_refused_unless_all_of_it_is_ours_and_works_by_pin", "groups", groups::behind_a_bridge),
     shared("igb_carries_data_both_ways", "groups", transfers::igb),
+    shared("by_device_files_nvme_data_of_the_guest_is_what_lies_in_the_drive", "cdev", cdevs::nvme),
+    shared("by_device_files_dma_ends_where_the_guests_memory_ends", "cdev", cdevs::dma),
+    shared("by_device_files_functions_of_one_card_share_a_slot_and_both_work", "cdev", cdevs::one_card),
+    shared("by_device_files_an_error_on_the_bus_ends_the_machine_and_says_so", "cdev", cdevs::bus_error),
+    // Last of these, for its card is gone.
+    shared(
+        "by_device_files_a_card_that_the_host_wants_back_ends_its_machine_alone",
+        "cdev",
+        cdevs::asked_back,
+    ),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
     shared("on_amd_a_disk_a_network_card_and_a_keyboard_work", "amd", transfers::amd),
     shared("on_amd_igb_carries_data_both_ways", "amd", transfers::igb),

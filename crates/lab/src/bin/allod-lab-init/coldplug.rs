@@ -22,6 +22,11 @@ const ALWAYS: [&str; 3] = ["kvm_amd", "vfio_pci", "vfio_iommu_type1"];
 
 /// Loads KVM, VFIO and a driver for every device found.
 pub(crate) fn load_drivers(stages: &mut Stages) {
+    // First, so that nothing loads the distribution's modules of the same names.
+    if let Some(name) = parameter("lab.rebuilt") {
+        let status = Command::new(format!("/opt/{name}/load")).status();
+        complain("the rebuilt modules", status.map(drop));
+    }
     let mut wanted: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
     wanted.extend(
         parameter("lab.modules")
