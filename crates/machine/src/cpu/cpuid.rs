@@ -24,8 +24,14 @@ pub fn leaves(supported: &[CpuidEntry], topology: Topology, apic_id: u32) -> Vec
     let mut leaves: Vec<_> =
         supported.iter().filter(|leaf| !matches!(leaf.function, 0xb | 0x1f)).copied().collect();
     let max = |base: u32| supported.iter().find(|leaf| leaf.function == base).map_or(0, |leaf| leaf.eax);
+    let bits = u32::from(physical_bits(supported));
     for leaf in &mut leaves {
         patch(leaf, topology, apic_id);
+        if leaf.function == 0x8000_0008 {
+            // What the processor has, and what a guest can use of it, which newer kernels tell too.
+            let usable = (leaf.eax >> 16 & 0xff).min(bits);
+            leaf.eax = leaf.eax & !0x00ff_00ff | usable << 16 | bits;
+        }
     }
     // Intel prefers 0x1f where the highest leaf reaches it; both say the same.
     for function in [0xb, 0x1f] {
@@ -36,10 +42,26 @@ pub fn leaves(supported: &[CpuidEntry], topology: Topology, apic_id: u32) -> Vec
     leaves
 }
 
-/// Bits of a guest-physical address; 36 where the processor does not tell.
+/// Bits of a guest-physical address, as the guest is told; 36 where the processor does not tell.
+///
+/// SeaBIOS puts large BARs at the very end of the addresses. With 40 bits that is the range below 1 TiB which AMD's
+/// processors and IOMMUs keep for HyperTransport (AMD I/O Virtualization Technology specification, section 2.1.2), so a guest
+/// there is told of one bit less.
 pub fn physical_bits(supported: &[CpuidEntry]) -> u8 {
-    let leaf = supported.iter().find(|leaf| leaf.function == 0x8000_0008);
-    leaf.map_or(36, |leaf| leaf.eax.to_le_bytes()[0])
+    let find = |function: u32| supported.iter().find(|leaf| leaf.function == function);
+    let bits = find(0x8000_0008).map_or(36, |leaf| leaf.eax.to_le_bytes()[0]);
+    let is_amd = find(0).is_some_and(|leaf| AMD_VENDORS.contains(&vendor(leaf).as_slice()));
+    if is_amd && bits == HYPER_TRANSPORT_BITS { bits - 1 } else { bits }
+}
+
+/// Address bits whose end is the end of HyperTransport's range.
+const HYPER_TRANSPORT_BITS: u8 = 40;
+/// AMD, and Hygon, whose processors are AMD's.
+const AMD_VENDORS: [&[u8]; 2] = [b"AuthenticAMD", b"HygonGenuine"];
+
+/// The twelve letters of leaf 0.
+fn vendor(leaf: &CpuidEntry) -> Vec<u8> {
+    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat()
 }
 
 /// Bits of the APIC id that number the cores.
@@ -107,7 +129,7 @@ const fn kvm_significant_index() -> u32 {
 mod tests {
     use linux::kvm::CpuidEntry;
 
-    use super::{Topology, leaves};
+    use super::{Topology, leaves, physical_bits};
 
     fn leaf(function: u32, eax: u32) -> CpuidEntry {
         CpuidEntry { function, eax, ..Default::default() }
@@ -135,6 +157,32 @@ mod tests {
             assert_eq!(find(&guest, function, 0).ecx, 0x100);
         }
         assert_eq!(find(&guest, 0x8000_001e, 0).eax, 3);
+    }
+
+    #[test]
+    fn a_guest_on_amd_is_not_told_of_addresses_that_end_in_hyper_transport_s() {
+        let letters = |text: &[u8], at: usize| u32::from_le_bytes(text[at..at + 4].try_into().unwrap());
+        for (vendor, host, usable, told, told_usable) in [
+            (b"AuthenticAMD", 40, 0, 39, 0),
+            (b"AuthenticAMD", 40, 40, 39, 39),
+            (b"HygonGenuine", 40, 0, 39, 0),
+            (b"AuthenticAMD", 39, 39, 39, 39),
+            (b"AuthenticAMD", 43, 0, 43, 0),
+            (b"AuthenticAMD", 52, 48, 52, 48),
+            (b"GenuineIntel", 40, 0, 40, 0),
+        ] {
+            let first = CpuidEntry {
+                ebx: letters(vendor, 0),
+                edx: letters(vendor, 4),
+                ecx: letters(vendor, 8),
+                ..leaf(0, 1)
+            };
+            let supported = [first, leaf(0x8000_0008, usable << 16 | 48 << 8 | host)];
+            assert_eq!(u32::from(physical_bits(&supported)), told, "{host}");
+            let guest = find(&leaves(&supported, FOUR, 0), 0x8000_0008, 0);
+            assert_eq!(guest.eax, told_usable << 16 | 48 << 8 | told, "{host} {usable}");
+        }
+        assert_eq!(physical_bits(&[]), 36);
     }
 
     #[test]
