@@ -18,6 +18,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("screens", include_str!("../profiles/screens.toml")),
     ("seats", include_str!("../profiles/seats.toml")),
     ("bench", include_str!("../profiles/bench.toml")),
+    ("bench-firmware", include_str!("../profiles/bench-firmware.toml")),
     ("sriov", include_str!("../profiles/sriov.toml")),
     ("desk", include_str!("../profiles/desk.toml")),
     ("vga", include_str!("../profiles/vga.toml")),

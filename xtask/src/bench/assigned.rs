@@ -10,7 +10,7 @@ use super::session::Measurement;
 use super::table::{Row, row};
 
 /// Hands the four controllers of the profile to vfio-pci, and keeps words for the measuring program about them.
-pub(super) const READY: &str = "set -e; modprobe vfio-pci; rm -f /run/functions; for d in /sys/bus/pci/devices/*; do \
+const READY: &str = "set -e; modprobe vfio-pci; rm -f /run/functions; for d in /sys/bus/pci/devices/*; do \
     [ $(cat $d/class) = 0x010802 ] || continue; f=$(basename $d); echo vfio-pci > $d/driver_override; \
     if [ -e $d/driver ]; then echo $f > $d/driver/unbind; fi; echo $f > /sys/bus/pci/drivers_probe; \
     echo --function $f >> /run/functions; done; [ $(wc -l < /run/functions) = 4 ]";

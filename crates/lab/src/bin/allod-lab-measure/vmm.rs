@@ -59,7 +59,9 @@ pub(crate) struct Shape {
     pub(crate) memory_mib: u32,
     /// Whether it comes from the host's reserved 2 MiB pages.
     pub(crate) reserved_pages: bool,
-    /// Functions of the host that it has, by address.
+    /// The function of the host that is its first display, and the file of its ROM.
+    pub(crate) primary: Option<(String, String)>,
+    /// Other functions of the host that it has, by address.
     pub(crate) functions: Vec<String>,
 }
 
@@ -78,12 +80,12 @@ pub(crate) struct Subject {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { memory_mib: 512, reserved_pages: false, functions: Vec::new() }
+        Self { memory_mib: 512, reserved_pages: false, primary: None, functions: Vec::new() }
     }
 }
 
 impl Shape {
-    /// Reads the words `--memory MIB`, `--reserved-pages` and `--function BDF`.
+    /// Reads the words `--memory MIB`, `--reserved-pages`, `--primary BDF,ROM` and `--function BDF`.
     pub(crate) fn parse(words: &[String]) -> Result<Self, Failure> {
         let mut shape = Self::default();
         let mut words = words.iter();
@@ -101,6 +103,13 @@ impl Shape {
                         text.parse().map_err(|_| Failure::Usage(format!("`{text}` is no number of MiB")))?;
                 }
                 "--reserved-pages" => shape.reserved_pages = true,
+                "--primary" => {
+                    let text = value()?;
+                    let (address, rom) = text
+                        .split_once(',')
+                        .ok_or_else(|| Failure::Usage(format!("`{text}` has no ROM behind a comma")))?;
+                    shape.primary = Some((address.to_owned(), rom.to_owned()));
+                }
                 "--function" => shape.functions.push(value()?),
                 other => return Err(Failure::Usage(format!("there is no option `{other}`"))),
             }
@@ -168,6 +177,9 @@ impl Subject {
                 line.push_str(&format!(" --firmware {name} --disk {}", image.display()));
             }
         }
+        if let Some((address, rom)) = &self.shape.primary {
+            line.push_str(&format!(" --primary {address},rom={rom}"));
+        }
         line.extend(self.shape.functions.iter().map(|function| format!(" --device {function}")));
         split(&line)
     }
@@ -189,7 +201,12 @@ impl Subject {
                 line.push_str(&format!(" -drive if=virtio,format=raw,readonly=on,file={HOST_DISK}"));
             }
             Guest::Kernel(_) => {}
-            Guest::Disk(firmware, image) => line.push_str(&qemu_firmware(*firmware, image)),
+            Guest::Disk(firmware, image) => {
+                line.push_str(&qemu_firmware(*firmware, image, self.shape.primary.is_some()));
+            }
+        }
+        if let Some((address, rom)) = &self.shape.primary {
+            line.push_str(&format!(" -device vfio-pci,host={address},x-vga=on,romfile={rom}"));
         }
         line.extend(self.shape.functions.iter().map(|function| format!(" -device vfio-pci,host={function}")));
         split(&line)
@@ -197,9 +214,10 @@ impl Subject {
 }
 
 /// Firmware that talks on the serial port, and its disk, as QEMU's words.
-fn qemu_firmware(firmware: Firmware, image: &Path) -> String {
+fn qemu_firmware(firmware: Firmware, image: &Path, has_display: bool) -> String {
     let machine = match firmware {
         // SeaBIOS writes there where there is no graphics.
+        Firmware::Bios if has_display => String::new(),
         Firmware::Bios => " -machine graphics=off".to_owned(),
         Firmware::Uefi => format!(
             " -drive if=pflash,format=raw,unit=0,readonly=on,file={UEFI_CODE} \
@@ -224,24 +242,51 @@ mod tests {
         let shape =
             Shape::parse(&words("--memory 2048 --reserved-pages --function 01:00.0 --function 02:00.0"));
         let functions = vec!["01:00.0".to_owned(), "02:00.0".to_owned()];
-        assert_eq!(shape.unwrap(), Shape { memory_mib: 2048, reserved_pages: true, functions });
+        assert_eq!(
+            shape.unwrap(),
+            Shape { memory_mib: 2048, reserved_pages: true, primary: None, functions }
+        );
         assert_eq!(Shape::parse(&[]).unwrap(), Shape::default());
-        for wrong in ["--memory", "--memory much", "--function", "--colour red"] {
+        let primary = Shape::parse(&words("--primary 00:02.0,/rom")).unwrap().primary;
+        assert_eq!(primary, Some(("00:02.0".to_owned(), "/rom".to_owned())));
+        for wrong in ["--primary 00:02.0", "--memory", "--memory much", "--function", "--colour red"] {
             Shape::parse(&words(wrong)).unwrap_err();
         }
     }
 
     #[test]
     fn both_command_lines_hold_the_whole_shape() {
-        let shape = Shape { memory_mib: 2048, reserved_pages: true, functions: vec!["01:00.0".into()] };
+        let shape = Shape {
+            memory_mib: 2048,
+            reserved_pages: true,
+            primary: Some(("00:02.0".into(), "/rom".into())),
+            functions: vec!["01:00.0".into()],
+        };
         let kernel = Kernel { image: "/k".into(), initrd: None, command_line: "a b".into(), host_disk: true };
         let guest = Guest::Kernel(kernel);
         for (vmm, expected) in [
             (
                 Vmm::Allod,
-                ["--memory 2048M", "--pages 2M", "--disk /dev/vda,ro", "--device 01:00.0", "--cmdline a b"],
+                [
+                    "--memory 2048M",
+                    "--pages 2M",
+                    "--disk /dev/vda,ro",
+                    "--primary 00:02.0,rom=/rom",
+                    "--device 01:00.0",
+                    "--cmdline a b",
+                ],
             ),
-            (Vmm::Qemu, ["-m 2048", "hugetlb=on", "file=/dev/vda", "vfio-pci,host=01:00.0", "-append a b"]),
+            (
+                Vmm::Qemu,
+                [
+                    "-m 2048",
+                    "hugetlb=on",
+                    "file=/dev/vda",
+                    "host=00:02.0,x-vga=on,romfile=/rom",
+                    "vfio-pci,host=01:00.0",
+                    "-append a b",
+                ],
+            ),
         ] {
             let subject =
                 Subject { vmm, guest: guest.clone(), shape: shape.clone(), folder: PathBuf::from("/p") };
