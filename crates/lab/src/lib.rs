@@ -8,6 +8,7 @@
 
 pub mod cache;
 pub mod console;
+pub mod cut_rom;
 pub mod emulator;
 pub mod failure;
 pub mod greeting;

@@ -3,7 +3,7 @@
 use crate::profile::{Card, Iommu, Part, Port, Profile};
 use crate::wire::{PORT_COUNT, PORT_PREFIX};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +65,11 @@ impl Places {
     /// Returns the folder of what a server offers to a network card.
     pub fn served(&self, id: &str) -> PathBuf {
         self.run.join(format!("{id}.served"))
+    }
+
+    /// Returns the file of an option ROM that was made for a card.
+    pub fn rom(&self, id: &str) -> PathBuf {
+        self.run.join(format!("{id}.rom"))
     }
 
     /// Returns the file a sound card's output goes to.
@@ -265,9 +270,11 @@ fn kernel_parameters(profile: &Profile) -> String {
 fn cards(line: &mut Line, profile: &Profile, places: &Places) {
     let mut slot = FIRST_SLOT;
     let mut bridges = BTreeSet::new();
+    let mut on_root_bus = BTreeMap::new();
     for card in &profile.cards {
         let place = match &card.port {
             Port::RootBus => {
+                on_root_bus.insert(&card.id, slot);
                 slot += 1;
                 format!("bus=pcie.0,addr={:#x}", slot - 1)
             }
@@ -275,7 +282,10 @@ fn cards(line: &mut Line, profile: &Profile, places: &Places) {
                 root_port(line, &card.id, &mut slot);
                 format!("bus=port-{},addr=0x0", card.id)
             }
-            Port::WithCard(first) => format!("bus=port-{first},addr=0x0"),
+            Port::WithCard(first) => match on_root_bus.get(first) {
+                Some(slot) => format!("bus=pcie.0,addr={slot:#x}"),
+                None => format!("bus=port-{first},addr=0x0"),
+            },
             Port::Bridge(bridge) => {
                 if bridges.insert(bridge) {
                     root_port(line, bridge, &mut slot);
@@ -326,7 +336,11 @@ fn card_device(line: &mut Line, card: &Card, place: &str, places: &Places) {
         }
     }
     push_options(&mut words, &card.options);
-    line.device(&words);
+    if card.cut_rom {
+        line.path_option("-device", &format!("{words},"), "romfile=", &places.rom(id));
+    } else {
+        line.device(&words);
+    }
     for part in &card.plugged {
         let mut words = part_words(part, Some(id));
         if card.audio {

@@ -25,6 +25,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("cores", include_str!("../profiles/cores.toml")),
     ("gl", include_str!("../profiles/gl.toml")),
     ("pairs", include_str!("../profiles/pairs.toml")),
+    ("crowded", include_str!("../profiles/crowded.toml")),
 ];
 
 /// Why there is no such profile.
@@ -130,6 +131,9 @@ pub struct Card {
     /// Whether a server on that network offers machines a program to start (DHCP and TFTP): [`crate::greeting`].
     #[serde(default)]
     pub served: bool,
+    /// Gives it an option ROM whose only image is cut short: [`crate::cut_rom`].
+    #[serde(default)]
+    pub cut_rom: bool,
     /// Gives it a sound output that is written to a file.
     #[serde(default)]
     pub audio: bool,
@@ -147,7 +151,7 @@ pub enum Port {
     /// In a slot of its own behind a PCIe root port, as graphics cards are.
     #[default]
     OwnRootPort,
-    /// In the same slot as an earlier card; both need a `function`.
+    /// In the same slot as an earlier card, behind a port or on the root bus; both need a `function`.
     WithCard(String),
     /// Behind a PCIe-to-PCI bridge shared with every card that names the same bridge.
     Bridge(String),

@@ -1,6 +1,7 @@
 //! Starts virtual hosts: lays out the folder of a run and hands the emulator its command line.
 
 use crate::cache;
+use crate::cut_rom;
 use crate::emulator::{Emulator, Lifetime};
 use crate::failure::Failure;
 use crate::greeting;
@@ -110,6 +111,11 @@ impl Lab {
             fs::create_dir(&folder)
                 .and_then(|()| fs::write(folder.join(machine::SERVED), greeting::program()))
                 .map_err(Failure::setup(format!("make the folder {}", folder.display())))?;
+        }
+        for card in self.profile.cards.iter().filter(|card| card.cut_rom) {
+            let path = places.rom(&card.id);
+            fs::write(&path, cut_rom::bytes())
+                .map_err(Failure::setup(format!("write the ROM {}", path.display())))?;
         }
         let arguments = machine::arguments(&self.profile, &places, self.clock);
         let emulator = Emulator::start(image, &arguments, &places.emulator_log(), lifetime)

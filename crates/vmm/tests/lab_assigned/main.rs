@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 21] = [
+const SCENARIOS: [Scenario; 24] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -51,6 +51,9 @@ const SCENARIOS: [Scenario; 21] = [
     shared("on_amd_a_disk_a_network_card_and_a_keyboard_work", "amd", transfers::amd),
     shared("on_amd_igb_carries_data_both_ways", "amd", transfers::igb),
     shared("on_amd_each_picture_is_what_the_guest_drew_on_that_card", "amd", desk::pictures),
+    shared("more_cards_than_slots_are_refused_and_as_many_work", "crowded", refusals::too_many),
+    shared("a_rom_that_lies_is_refused_before_firmware_believes_it", "crowded", refusals::lying_roms),
+    shared("a_bar_that_something_else_holds_is_refused", "crowded", refusals::taken_bar),
 ];
 
 const PROGRAMS: &[&str] = &["allod", "allod-vmm"];
@@ -69,6 +72,7 @@ const E1000E: &str = "8086:10d3";
 const IGB: &str = "8086:10c9";
 const XHCI: &str = "1b36:000d";
 const EDU: &str = "1234:11e8";
+const TEST_DEVICE: &str = "1b36:0005";
 const HDA: &str = "8086:293e";
 const AC97: &str = "8086:2415";
 const VIRTIO_GPU: &str = "1af4:1050";

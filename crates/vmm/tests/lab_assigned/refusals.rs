@@ -1,10 +1,12 @@
 //! What cannot be assigned: refused before the guest runs, with the cause and the remedy, and left as it was.
 
-use lab::{Failure, Host};
+use lab::{Failure, Host, greeting};
 
-use crate::guests::{debian, find, prepare, put_file, report, run, take};
+use crate::guests::{
+    debian, does, find, prepare, put_file, report, run, start, take, wait_for, wait_for_end,
+};
 use crate::micro_guest;
-use crate::{EDU, HDA};
+use crate::{EDU, HDA, TEST_DEVICE};
 
 pub(crate) fn refused(host: &Host) -> Result<(), Failure> {
     let (sound, bridge) = (find(host, HDA)?, find(host, "1b36:000c")?);
@@ -45,5 +47,95 @@ pub(crate) fn refused(host: &Host) -> Result<(), Failure> {
     let output = run(host, &user(96 << 10))?;
     assert!(output.is_success(), "{output:?}");
     assert_eq!(run(host, &format!("readlink /sys/bus/pci/devices/{sound}/driver"))?.stdout, before);
+    Ok(())
+}
+
+/// The cards of a crowded host, in the order of its profile.
+fn crowd(host: &Host) -> Result<Vec<String>, Failure> {
+    let list = does(host, &format!("lspci -Dn -d {TEST_DEVICE} | cut -d' ' -f1"))?;
+    let cards: Vec<String> = list.lines().map(str::to_owned).collect();
+    take(host, &cards.iter().map(String::as_str).collect::<Vec<_>>())?;
+    put_file(host, "/tmp/micro-guest", &micro_guest::elf(&micro_guest::POWER_OFF))?;
+    Ok(cards)
+}
+
+const KERNEL: &str = "--kernel /tmp/micro-guest";
+
+/// A machine with these functions, in the foreground.
+fn machine(how: &str, devices: &[&str]) -> String {
+    let devices: Vec<_> = devices.iter().map(|device| format!("--device {device}")).collect();
+    format!("allod run --report /tmp/report {how} --memory 64M {} < /dev/null", devices.join(" "))
+}
+
+/// One card more than there are slots, and just as many.
+pub(crate) fn too_many(host: &Host) -> Result<(), Failure> {
+    let cards = crowd(host)?;
+    let mut cards: Vec<_> = cards.iter().map(String::as_str).collect();
+    assert_eq!(cards.len(), 16, "{cards:?}");
+    does(host, "rm -f /tmp/report")?;
+    // The second has a ROM that no guest can have.
+    let second = format!("{},rom=none", cards[1]);
+    cards[1] = &second;
+    let refused = run(host, &machine(KERNEL, &cards))?;
+    let words = ["16 slots are needed and a machine has 15", "assign fewer cards"];
+    assert!(refused.status == 1 && words.iter().all(|word| refused.stderr.contains(word)), "{refused:?}");
+    assert!(report(host)?.is_null(), "nothing has run");
+    let full = run(host, &machine(KERNEL, &cards[..15]))?;
+    assert!(full.is_success() && report(host)?["cause"] == "power-off", "{full:?}");
+    Ok(())
+}
+
+/// A ROM that lies is refused where somebody would believe it, and no reason to refuse once the guest is not to see it.
+pub(crate) fn lying_roms(host: &Host) -> Result<(), Failure> {
+    let cards = crowd(host)?;
+    let [foreign, huge, cut] = [0, 1, 2].map(|index: usize| cards[index].as_str());
+    put_file(host, "/tmp/greets", &greeting::program())?;
+    does(host, "truncate -s 1M /tmp/greets")?;
+    let bios = "--firmware bios --disk /tmp/greets";
+    for (how, card, words) in [
+        (bios, foreign, "is for another card: its first image names 1af4:"),
+        (bios, cut, "lacks its last 2048 bytes"),
+        (bios, huge, "has 32MiB"),
+        (KERNEL, huge, "has 32MiB"),
+    ] {
+        // Firmware that is started after all never ends.
+        let refused = run(host, &format!("timeout 60 {}", machine(how, &[card])))?;
+        let told = [card, words, "`rom=none` behind the address", "allod rom show"];
+        assert!(told.iter().all(|word| refused.stderr.contains(word)), "{how} {words}: {refused:?}");
+        let report = report(host)?;
+        assert!(refused.status == 1 && report["cause"] == "fault", "{report}");
+    }
+    let none = |card: &str| format!("{card},rom=none");
+    // A kernel that is started at once asks no ROM, so nothing of it is read.
+    for card in [foreign, cut, &none(huge)] {
+        let output = run(host, &machine(KERNEL, &[card]))?;
+        assert!(output.is_success(), "{output:?}");
+    }
+    does(host, "rm -f /tmp/report /tmp/rom-control")?;
+    let controlled = format!("{bios} --control /tmp/rom-control");
+    start(host, &machine(&controlled, &[&none(foreign), &none(huge), &none(cut)]))?;
+    wait_for(host, greeting::BY_BIOS)?;
+    // Asked kindly, nothing there would answer.
+    does(host, "echo '{\"command\":\"quit\"}' | socat -t 60 - UNIX-CONNECT:/tmp/rom-control")?;
+    wait_for_end(host).map(drop)
+}
+
+/// Something else on the host uses the addresses of a BAR: here it is where a kernel keeps its last words.
+pub(crate) fn taken_bar(host: &Host) -> Result<(), Failure> {
+    let cards = crowd(host)?;
+    let card = cards[3].as_str();
+    does(
+        host,
+        &format!(
+            "modprobe ramoops mem_address=$(head -1 /sys/bus/pci/devices/{card}/resource | cut -d' ' -f1) mem_size=4096 \
+             record_size=4096 console_size=0 ftrace_size=0 pmsg_size=0; grep ramoops /proc/iomem"
+        ),
+    )?;
+    let refused = run(host, &machine(KERNEL, &[card]))?;
+    let words = [card, "its BAR 0 cannot be mapped", "/proc/iomem tells what"];
+    assert!(refused.status == 1 && words.iter().all(|word| refused.stderr.contains(word)), "{refused:?}");
+    does(host, "rmmod ramoops")?;
+    let output = run(host, &machine(KERNEL, &[card]))?;
+    assert!(output.is_success(), "{output:?}");
     Ok(())
 }
