@@ -5,7 +5,8 @@ use lab::{Failure, Host};
 use crate::guests::{
     TOOLS, TOOLS_DISK, debian, does, find, guest, prepare, start, stop, take, wait_for, wait_for_end,
 };
-use crate::{AC97, HDA, VIRTIO_GPU, XHCI};
+use crate::transfers::Exchange;
+use crate::{AC97, E1000, HDA, VIRTIO_GPU, XHCI, groups};
 
 /// The screens of the desk: the emulator's name, the ids and which of several, the driver.
 const SCREENS: [(&str, &str, usize, &str); 4] = [
@@ -99,10 +100,36 @@ pub(crate) fn input(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The one card has no interrupt but its pin and uses it many times a second, the other sends messages.
 pub(crate) fn sound(host: &Host) -> Result<(), Failure> {
+    playing(host, &[], "").map(drop)
+}
+
+/// Beside sound, what a network card does that has no interrupt but its pin, and both functions of one card.
+pub(crate) fn amd(host: &Host) -> Result<(), Failure> {
+    let (first, second) = groups::pair(host)?;
+    let nic = find(host, E1000)?;
+    let (of_pair, by_pin) = (Exchange::listen(), Exchange::listen());
+    let work = format!(
+        "{}; rmmod e1000e; modprobe xhci_pci; cat /sys/bus/usb/devices/usb1/manufacturer; cut -f1,2 /proc/bus/pci/devices; \
+         echo BY PIN; {}",
+        of_pair.script("e1000e"),
+        by_pin.script("e1000")
+    );
+    let console = playing(host, &[&first, &second, &nic], &work)?;
+    let (before, after) = console.split_once("BY PIN").unwrap();
+    groups::has_pair(before, 3);
+    of_pair.compare(before);
+    by_pin.compare(after);
+    groups::loads_pin(after);
+    Ok(())
+}
+
+/// The one card has no interrupt but its pin and uses it many times a second, the other sends messages. When both have
+/// played, the guest does some more `work` with these other functions; gives its console.
+fn playing(host: &Host, others: &[&str], work: &str) -> Result<String, Failure> {
     let (pin, messages) = (find(host, AC97)?, find(host, HDA)?);
-    take(host, &[&pin, &messages])?;
+    let functions = [&[pin.as_str(), messages.as_str()], others].concat();
+    take(host, &functions)?;
     // A square wave of 500 Hz, a little longer than two seconds: 48 samples of two channels up, 48 down. The module of the
     // codec is loaded by hand, because the kernel would look for it outside of the host's disk.
     let script = format!(
@@ -115,9 +142,9 @@ pub(crate) fn sound(host: &Host) -> Result<(), Failure> {
            for s in Master PCM; do in_host amixer -q -c $card sset $s 100% unmute 2> /dev/null; done; \
            in_host aplay -q -D hw:$card,0 -t raw -f S16_LE -c 2 -r 48000 --period-size=480 --buffer-size=4800 /tmp/wave \
              && echo PLAYED $(cat /proc/asound/card$card/id); \
-         done; grep snd_ /proc/interrupts"
+         done; grep snd_ /proc/interrupts; {work}"
     );
-    let (output, _) = guest(host, &[&pin, &messages], TOOLS_DISK, &script)?;
+    let (output, _) = guest(host, &functions, TOOLS_DISK, &script)?;
     assert_eq!(output.stdout.matches("PLAYED").count(), 2, "{output:?}");
     for (driver, way, enough) in [("snd_intel8x0", "fasteoi", 50), ("snd_hda_intel", "PCI-MSI", 50)] {
         let line = output.stdout.lines().find(|line| line.contains(way) && line.contains(driver));
@@ -130,7 +157,7 @@ pub(crate) fn sound(host: &Host) -> Result<(), Failure> {
         let loud = heard.iter().skip(44).filter(|byte| **byte != 0).count();
         assert!(loud > 10_000, "{card}: {loud} of {} bytes are not silent: {output:?}", heard.len());
     }
-    Ok(())
+    Ok(output.stdout)
 }
 
 /// The address of one of several functions with these ids, in the order of their addresses.

@@ -6,9 +6,21 @@ use crate::guests::{debian, does, find, guest, prepare, run, take};
 use crate::transfers::Exchange;
 use crate::{E1000, EDU};
 
-pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
+/// The two functions of one card: a network card and a USB controller.
+pub(crate) fn pair(host: &Host) -> Result<(String, String), Failure> {
     let card = does(host, "lspci -Dn | grep -E '\\.[1-7] .*1b36:000d' | cut -d' ' -f1")?.trim().to_owned();
     let first = format!("{}0", &card[..card.len() - 1]);
+    Ok((first, card))
+}
+
+/// The guest has both in its slot of this number, and the USB controller's driver has its own.
+pub(crate) fn has_pair(console: &str, slot: u32) {
+    let both = [format!("0{slot}00\t808610d3"), format!("0{slot}01\t1b36000d"), "xhci-hcd".to_owned()];
+    assert!(both.iter().all(|words| console.contains(words)), "{console}");
+}
+
+pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
+    let (first, card) = pair(host)?;
     take(host, &[&first])?;
     let output = run(host, &debian(&[&first], "", ""))?;
     assert!(
@@ -22,8 +34,7 @@ pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
         exchange.script("e1000e")
     );
     let (output, _) = guest(host, &[&card, &first], "", &script)?;
-    let both = ["0100\t808610d3", "0101\t1b36000d", "xhci-hcd"];
-    assert!(both.iter().all(|words| output.stdout.contains(words)), "{output:?}");
+    has_pair(&output.stdout, 1);
     exchange.compare(&output.stdout);
     Ok(())
 }
@@ -47,11 +58,15 @@ pub(crate) fn behind_a_bridge(host: &Host) -> Result<(), Failure> {
     let exchange = Exchange::listen();
     let (output, _) = guest(host, &[&nic, &edu], "", &exchange.script("e1000"))?;
     exchange.compare(&output.stdout);
-    // Megabytes by a pin that many interrupts have gone through.
-    let line = output.stdout.lines().find(|line| line.contains("fasteoi") && line.contains("eth0"));
-    let interrupts = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
-    assert!(interrupts.is_some_and(|count| count > LOAD), "by its pin: {output:?}");
+    loads_pin(&output.stdout);
     Ok(())
+}
+
+/// Megabytes have come by a pin that many interrupts have gone through.
+pub(crate) fn loads_pin(console: &str) {
+    let line = console.lines().find(|line| line.contains("fasteoi") && line.contains("eth0"));
+    let interrupts = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u32>().ok());
+    assert!(interrupts.is_some_and(|count| count > LOAD), "by its pin: {console}");
 }
 
 /// Interrupts that count as load.

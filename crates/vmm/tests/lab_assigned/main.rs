@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
 mod attention;
+#[path = "../lab_storms/cards.rs"]
+mod cards;
 mod cdevs;
+#[path = "../lab_storms/deeds.rs"]
+mod deeds;
 mod desk;
 mod dma;
 mod groups;
@@ -11,6 +15,8 @@ mod guests;
 #[path = "../lab_boot/micro_guest.rs"]
 #[allow(dead_code, reason = "the other guests are for scenarios without a card")]
 mod micro_guest;
+#[path = "../lab_storms/moves.rs"]
+mod moves;
 mod refusals;
 mod transfers;
 
@@ -23,7 +29,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 24] = [
+const SCENARIOS: [Scenario; 28] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -48,7 +54,11 @@ const SCENARIOS: [Scenario; 24] = [
         cdevs::asked_back,
     ),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
-    shared("on_amd_a_disk_a_network_card_and_a_keyboard_work", "amd", transfers::amd),
+    shared("on_amd_a_disk_and_a_network_card_move_data", "amd", transfers::amd),
+    shared("on_amd_keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "amd", desk::input),
+    shared("on_amd_pins_messages_and_a_card_of_two_functions_work", "amd", desk::amd),
+    shared("on_amd_cards_work_while_all_their_bars_are_moved", "amd", moves::moved),
+    shared("on_amd_scribbled_cards_leave_all_alive_and_work_after_a_reset", "amd", moves::scribbled),
     shared("on_amd_igb_carries_data_both_ways", "amd", transfers::igb),
     shared("on_amd_each_picture_is_what_the_guest_drew_on_that_card", "amd", desk::pictures),
     shared("more_cards_than_slots_are_refused_and_as_many_work", "crowded", refusals::too_many),
