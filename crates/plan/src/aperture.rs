@@ -2,10 +2,10 @@
 //!
 //! Not here: placing single BARs, which the guest's firmware does inside the windows.
 
-use spec::Bytes;
 use spec::inventory::{BarKind, Function, PhysicalAddress, Rom};
 use spec::plan::{Aperture, NoticeCode, PlannedSlot, ReasonCode, Source};
 use spec::seat_file::SeatRequest;
+use spec::{Bytes, guest_address_bits};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::Ground;
@@ -131,11 +131,13 @@ fn check_high(
         findings.notice(&Subject::host("cpus"), NoticeCode::NotKnown, sentence, remedy);
         return;
     };
+    let vendor = ground.inventory.cpus.vendor.as_deref().unwrap_or_default();
+    let bits = guest_address_bits(vendor, bits);
     let end = if size == 0 { memory_end } else { start.saturating_add(size) };
     if end > limit(bits) {
         let sentence = format!(
-            "memory and device registers end at {:#x}, beyond the {bits} address bits of the processor; the devices \
-             need {}",
+            "memory and device registers end at {:#x}, beyond the {bits} address bits that a guest has here; the \
+             devices need {}",
             end,
             Bytes(size)
         );

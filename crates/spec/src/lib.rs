@@ -7,6 +7,7 @@
 mod assigned;
 mod control;
 mod cpu_set;
+mod guest_addresses;
 pub mod inventory;
 pub mod ledger;
 mod machine;
@@ -20,6 +21,7 @@ mod size;
 pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile};
 pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
+pub use guest_addresses::guest_address_bits;
 pub use machine::{
     ConsoleSpec, DiskSpec, DisplaySpec, EXIT_USAGE, ExitCause, ExitReport, FirmwareSpec, HypervSpec,
     InheritedFd, KernelSpec, LinkKind, MachineSpec, MemoryBacking, MemorySpec, NetworkSpec,

@@ -4,6 +4,7 @@
 //! Linux Documentation/virt/kvm/x86/cpuid.rst.
 
 use linux::kvm::CpuidEntry;
+use spec::guest_address_bits;
 
 /// What of CPUID is the machine's own.
 #[derive(Clone, Copy, Debug)]
@@ -42,26 +43,16 @@ pub fn leaves(supported: &[CpuidEntry], topology: Topology, apic_id: u32) -> Vec
     leaves
 }
 
-/// Bits of a guest-physical address, as the guest is told; 36 where the processor does not tell.
-///
-/// SeaBIOS puts large BARs at the very end of the addresses. With 40 bits that is the range below 1 TiB which AMD's
-/// processors and IOMMUs keep for HyperTransport (AMD I/O Virtualization Technology specification, section 2.1.2), so a guest
-/// there is told of one bit less.
+/// Bits of a guest-physical address, as the guest is told ([`guest_address_bits`]); 36 where the processor does not tell.
 pub fn physical_bits(supported: &[CpuidEntry]) -> u8 {
     let find = |function: u32| supported.iter().find(|leaf| leaf.function == function);
     let bits = find(0x8000_0008).map_or(36, |leaf| leaf.eax.to_le_bytes()[0]);
-    let is_amd = find(0).is_some_and(|leaf| AMD_VENDORS.contains(&vendor(leaf).as_slice()));
-    if is_amd && bits == HYPER_TRANSPORT_BITS { bits - 1 } else { bits }
+    guest_address_bits(&find(0).map(vendor).unwrap_or_default(), bits)
 }
 
-/// Address bits whose end is the end of HyperTransport's range.
-const HYPER_TRANSPORT_BITS: u8 = 40;
-/// AMD, and Hygon, whose processors are AMD's.
-const AMD_VENDORS: [&[u8]; 2] = [b"AuthenticAMD", b"HygonGenuine"];
-
 /// The twelve letters of leaf 0.
-fn vendor(leaf: &CpuidEntry) -> Vec<u8> {
-    [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat()
+fn vendor(leaf: &CpuidEntry) -> String {
+    String::from_utf8_lossy(&[leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat()).into_owned()
 }
 
 /// Bits of the APIC id that number the cores.
@@ -160,24 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_on_amd_is_not_told_of_addresses_that_end_in_hyper_transport_s() {
-        let letters = |text: &[u8], at: usize| u32::from_le_bytes(text[at..at + 4].try_into().unwrap());
-        for (vendor, host, usable, told, told_usable) in [
-            (b"AuthenticAMD", 40, 0, 39, 0),
-            (b"AuthenticAMD", 40, 40, 39, 39),
-            (b"HygonGenuine", 40, 0, 39, 0),
-            (b"AuthenticAMD", 39, 39, 39, 39),
-            (b"AuthenticAMD", 43, 0, 43, 0),
-            (b"AuthenticAMD", 52, 48, 52, 48),
-            (b"GenuineIntel", 40, 0, 40, 0),
-        ] {
-            let first = CpuidEntry {
-                ebx: letters(vendor, 0),
-                edx: letters(vendor, 4),
-                ecx: letters(vendor, 8),
-                ..leaf(0, 1)
-            };
-            let supported = [first, leaf(0x8000_0008, usable << 16 | 48 << 8 | host)];
+    fn the_leaf_of_addresses_tells_what_a_guest_is_to_know_and_can_use() {
+        let letters = |text: &[u8]| u32::from_le_bytes(text.try_into().unwrap());
+        let amd =
+            CpuidEntry { ebx: letters(b"Auth"), edx: letters(b"enti"), ecx: letters(b"cAMD"), ..leaf(0, 1) };
+        for (host, usable, told, told_usable) in
+            [(40, 0, 39, 0), (40, 40, 39, 39), (39, 39, 39, 39), (52, 48, 52, 48)]
+        {
+            let supported = [amd, leaf(0x8000_0008, usable << 16 | 48 << 8 | host)];
             assert_eq!(u32::from(physical_bits(&supported)), told, "{host}");
             let guest = find(&leaves(&supported, FOUR, 0), 0x8000_0008, 0);
             assert_eq!(guest.eax, told_usable << 16 | 48 << 8 | told, "{host} {usable}");
