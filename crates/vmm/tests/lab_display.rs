@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     run_all(&[
         shared("what_the_guest_draws_is_in_the_screenshot", what_the_guest_draws_is_in_the_screenshot),
         shared("what_a_person_types_reaches_the_guest", what_a_person_types_reaches_the_guest),
+        shared("what_a_person_points_at_reaches_the_guest", what_a_person_points_at_reaches_the_guest),
     ])
 }
 
@@ -43,6 +44,11 @@ fn does(host: &Host, script: &str) -> Result<String, Failure> {
 /// has said `word`.
 fn begin(host: &Host, flags: &str, script: &str, word: &str) -> Result<(), Failure> {
     does(host, GUEST)?;
+    begin_prepared(host, flags, script, word)
+}
+
+/// The same from a RAM disk that is there.
+fn begin_prepared(host: &Host, flags: &str, script: &str, word: &str) -> Result<(), Failure> {
     does(
         host,
         &format!(
@@ -111,5 +117,60 @@ fn what_a_person_types_reaches_the_guest(host: &Host) -> Result<(), Failure> {
     )?;
     let size: usize = seen.lines().next().unwrap().trim().parse().unwrap();
     assert!(seen.contains("RFB 003.008") && size > 640 * 480 * 4, "{seen}");
+    end(host)
+}
+
+/// Adds to the RAM disk the drivers of both pointers, and the guest's work: it listens to the mouse, which is all it has a
+/// driver for, then to the tablet, and tells kind, code and value of seven events of each.
+const POINTERS: &str = r#"t=$(mktemp -d); for m in psmouse virtio_input; do
+    busybox unxz -c $(find /lib/modules/ -name $m.ko.xz) > $t/$m.ko; done
+cat > $t/pointers.sh <<'END'
+of() { grep -A5 "Name=.*$1" /proc/bus/input/devices | grep -o 'event[0-9]*' | head -n 1; }
+listen() {
+    while [ -z "$(of $1)" ]; do sleep 0.1; done
+    exec 3< /dev/input/$(of $1); echo "listening to $1"
+    timeout 60 head -c 168 <&3 | hexdump -v -e '24/1 "%02x" "\n"' | cut -c33- | sed "s/^/$1 /"; echo "heard $1"
+}
+modprobe evdev; insmod /psmouse.ko; listen Mouse
+modprobe virtio_rng; insmod /virtio_input.ko; listen tablet
+sleep 600
+END
+(cd $t; find . | busybox cpio -o -H newc 2> /dev/null) >> /run/desk-initrd"#;
+
+fn what_a_person_points_at_reaches_the_guest(host: &Host) -> Result<(), Failure> {
+    does(host, GUEST)?;
+    does(host, POINTERS)?;
+    begin_prepared(host, "--display", "sh /pointers.sh", "listening to Mouse")?;
+    let view = "allod view /tmp/display-control.sock --listen unix:/tmp/display-pointed.sock --name desk > /dev/null 2>&1 & \
+        while [ ! -e /tmp/display-pointed.sock ]; do sleep 0.1; done";
+    does(host, view)?;
+    // A viewer (RFC 6143): version, no security, shared; the pointer at 100, 100, then with the left button at 200, 150.
+    let point = |heard: &str| {
+        format!(
+            "(printf 'RFB 003.008\\n\\001\\001\\005\\000\\000\\144\\000\\144\\005\\001\\000\\310\\000\\226'; \
+             for i in $(seq 1200); do grep -q '^heard {heard}' /tmp/display-console && break; sleep 0.1; done) | \
+             socat -t 5 - UNIX-CONNECT:/tmp/display-pointed.sock > /dev/null"
+        )
+    };
+    does(host, &point("Mouse"))?;
+    does(
+        host,
+        "for i in $(seq 600); do grep -q '^listening to tablet' /tmp/display-console && exit 0; sleep 0.1; done; exit 1",
+    )?;
+    does(host, &point("tablet"))?;
+    let console = does(host, "cat /tmp/display-console")?;
+    // Kinds are 1 (key), 2 (moved by) and 3 (is at), codes 0 and 1 the axes and 0x110 the left button.
+    for line in [
+        "Mouse 0200000064000000",
+        "Mouse 0200010032000000",
+        "Mouse 0100100101000000",
+        "tablet 0100100101000000",
+    ] {
+        assert!(console.contains(line), "no `{line}`: {console}");
+    }
+    for axis in ["tablet 03000000", "tablet 03000100"] {
+        assert_eq!(console.matches(axis).count(), 2, "{axis}: {console}");
+    }
+    assert!(!console.contains("tablet 0200"), "the mouse moves no more: {console}");
     end(host)
 }
