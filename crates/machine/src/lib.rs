@@ -20,6 +20,7 @@ mod followers;
 mod fw_cfg;
 mod input;
 pub mod interrupt;
+mod late_ticks;
 pub mod layout;
 mod life;
 mod machine;

@@ -23,6 +23,7 @@ use crate::events::Events;
 use crate::firmware::acpi::{self, BoardError, PlacementError};
 use crate::firmware::smbios;
 use crate::interrupt::Socket;
+use crate::late_ticks::LateTicks;
 use crate::layout;
 use crate::machine::Starting;
 use crate::time::MachineClock;
@@ -94,6 +95,7 @@ pub(crate) struct ConnectionsWithoutVm<'a> {
 pub(crate) struct Life {
     pub(crate) vcpus: Vcpus,
     pub(crate) chipset: Arc<Chipset>,
+    late_ticks: LateTicks,
 }
 
 const RTC_IRQ: u32 = 8;
@@ -160,7 +162,19 @@ impl Life {
             exits: Arc::clone(outside.exits),
         };
         let vcpus = Vcpus::spawn(vcpus, ingredients.pins, &surroundings).map_err(LifeError::Thread)?;
-        Ok(Self { vcpus, chipset })
+        let late_ticks = LateTicks::new(vm, Arc::clone(outside.clock));
+        Ok(Self { vcpus, chipset, late_ticks })
+    }
+
+    /// The earliest moment, in the machine's time, at which [`fire_deadlines`](Self::fire_deadlines) has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        [self.chipset.next_deadline(), self.late_ticks.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Does what has come due.
+    pub(crate) fn fire_deadlines(&mut self) -> Result<(), KvmError> {
+        self.chipset.fire_deadlines();
+        self.late_ticks.fire()
     }
 }
 

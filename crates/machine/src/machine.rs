@@ -370,14 +370,17 @@ impl Machine {
         if self.state == MachineState::Paused {
             return None;
         }
-        let due = self.life.as_ref()?.chipset.next_deadline()?;
+        let due = self.life.as_ref()?.next_deadline()?;
         Some(self.clock.host_ns(due))
     }
 
     /// Lets devices do what has come due.
-    pub fn fire_deadlines(&self) {
-        if let Some(life) = &self.life {
-            life.chipset.fire_deadlines();
+    pub fn fire_deadlines(&mut self) {
+        if let Some(Err(error)) = self.life.as_mut().map(Life::fire_deadlines) {
+            self.events.post(Event::Note(format!(
+                "the timer keeps making up for late ticks: {error}: {}",
+                error.errno
+            )));
         }
     }
 

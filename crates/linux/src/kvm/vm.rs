@@ -8,7 +8,7 @@ use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVM_MSI_VALID_DEVID, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
     kvm_create_device, kvm_device_type_KVM_DEV_TYPE_VFIO, kvm_irq_routing_entry, kvm_irq_routing_irqchip,
-    kvm_irq_routing_msi, kvm_pit_config, kvm_userspace_memory_region,
+    kvm_irq_routing_msi, kvm_pit_config, kvm_reinject_control, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{DeviceFd, VmFd};
 
@@ -55,6 +55,8 @@ pub struct IrqLine {
     gsi: u32,
 }
 
+/// `_IO(KVMIO, 0x71)` (include/uapi/linux/kvm.h).
+const REINJECT_CONTROL: libc::Ioctl = 0xae71;
 /// Pins of the in-kernel IOAPIC (`KVM_IOAPIC_NUM_PINS`), and so the first GSI free for messages.
 const IOAPIC_PINS: u32 = 24;
 
@@ -85,6 +87,27 @@ impl Vm {
         let config = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         fd.create_pit2(config).map_err(KvmError::new("KVM_CREATE_PIT2"))?;
         self.set_msi_routes(&[])
+    }
+
+    /// Makes the PIT deliver its ticks when they are due and forget those a guest had no time for.
+    ///
+    /// Made up for later, as by default, each tick's end must be watched, and that keeps AMD's AVIC off for the whole
+    /// machine (arch/x86/kvm/i8254.c, `APICV_INHIBIT_REASON_PIT_REINJ`) and delays its end by the time this call takes.
+    /// Only systems that keep time by this timer, such as Linux 2.4, miss anything (Documentation/virt/kvm/api.rst,
+    /// KVM_REINJECT_CONTROL).
+    pub fn let_go_of_late_ticks(&self) -> Result<(), KvmError> {
+        let control = kvm_reinject_control::default();
+        // kvm-ioctls has no such call.
+        // SAFETY: KVM reads the structure, which outlives the call.
+        match unsafe {
+            libc::ioctl(self.shared.fd.as_raw_fd(), REINJECT_CONTROL, std::ptr::from_ref(&control))
+        } {
+            0.. => Ok(()),
+            _ => Err(KvmError {
+                call: "KVM_REINJECT_CONTROL".to_owned(),
+                errno: std::io::Error::last_os_error(),
+            }),
+        }
     }
 
     /// Shows `memory` to the guest at guest-physical address `guest`.

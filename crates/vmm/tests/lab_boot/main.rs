@@ -6,6 +6,7 @@
 mod machines;
 mod micro_guest;
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use lab::scenario::{Boot, Check, Scenario, run_all};
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 14] = [
     shared(
         "linux_reaches_user_space_with_each_number_of_vcpus_and_powers_off",
         linux_reaches_user_space_with_each_number_of_vcpus_and_powers_off,
@@ -37,6 +38,10 @@ const SCENARIOS: [Scenario; 13] = [
     shared(
         "a_guest_that_halts_for_ever_still_obeys_its_owner",
         a_guest_that_halts_for_ever_still_obeys_its_owner,
+    ),
+    shared(
+        "the_timer_makes_up_for_no_late_tick_in_any_life",
+        the_timer_makes_up_for_no_late_tick_in_any_life,
     ),
     shared("a_guest_may_write_to_every_port_and_every_hole", a_guest_may_write_to_every_port_and_every_hole),
     shared("what_cannot_run_is_refused_in_one_paragraph", what_cannot_run_is_refused_in_one_paragraph),
@@ -196,6 +201,31 @@ fn a_guest_that_halts_for_ever_still_obeys_its_owner(host: &Host) -> Result<(), 
         ),
     )?;
     assert_eq!((output.status, output.stdout.trim()), (4, "{\"answer\":\"done\"}"), "{output:?}");
+    Ok(())
+}
+
+fn the_timer_makes_up_for_no_late_tick_in_any_life(host: &Host) -> Result<(), Failure> {
+    let kernel = micro(host, &micro_guest::elf(&micro_guest::SPIN_IN_HALT))?;
+    // Seen in the kernel: each timer begins as one that makes up for them. One more word is said to that of the first
+    // life when it ends.
+    let output = run(
+        host,
+        &format!(
+            "cd /sys/kernel/tracing; echo > trace; \
+             echo 'p:ticks kvm_pit_set_reinject timer=%di:x64 made_up=%si:u8' > kprobe_events; \
+             echo 1 > events/kprobes/ticks/enable; \
+             allod run --control /tmp/control {kernel} < /dev/null & \
+             say() {{ echo \"{{\\\"command\\\":\\\"$1\\\"}}\" | socat -t 60 - UNIX-CONNECT:/tmp/control; }}; \
+             timeout 60 grep -m 2 -o 'timer=.*' trace_pipe; say reset; \
+             timeout 60 grep -m 3 -o 'timer=.*' trace_pipe; say quit; wait $!; \
+             echo 0 > events/kprobes/ticks/enable; echo > kprobe_events"
+        ),
+    )?;
+    let told: Vec<_> = output.stdout.lines().filter_map(|line| line.split_once(" made_up=")).collect();
+    let timers: BTreeSet<_> = told.iter().map(|(timer, _)| timer).collect();
+    let of = |timer| told.iter().filter(|(of, _)| of == timer).map(|(_, word)| *word).collect::<String>();
+    let words: BTreeSet<_> = timers.into_iter().map(of).collect();
+    assert_eq!(words, BTreeSet::from(["10".to_owned(), "100".to_owned()]), "{output:?}");
     Ok(())
 }
 
