@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,14 @@ pub enum DriveUnfit {
         path: PathBuf,
         /// What the kernel said.
         errno: std::io::Error,
+    },
+    /// It is a pipe, a terminal, or the like.
+    #[error(
+        "{} is no disk: it is neither a file nor a block device; name one that is (`lsblk -p` shows block devices)", path.display()
+    )]
+    NotADisk {
+        /// Which.
+        path: PathBuf,
     },
     /// Another machine uses it.
     #[error(
@@ -102,14 +111,19 @@ impl Disk {
 fn open_disk(disk: &Disk) -> Result<OwnedFd, DriveUnfit> {
     let path = &disk.path;
     let failed = |errno| DriveUnfit::Open { path: path.clone(), errno };
+    // Looked at first: the opening of a pipe would wait until somebody writes to it.
+    let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+    if kind.is_dir() {
+        return Err(failed(rustix::io::Errno::ISDIR.into()));
+    }
+    if !kind.is_file() && !kind.is_block_device() {
+        return Err(DriveUnfit::NotADisk { path: path.clone() });
+    }
     let file = File::options().read(true).write(!disk.read_only).open(path).map_err(failed)?;
     let lock = match disk.read_only {
         true => FlockOperation::NonBlockingLockShared,
         false => FlockOperation::NonBlockingLockExclusive,
     };
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(failed(rustix::io::Errno::ISDIR.into()));
-    }
     match lock_at_last(&file, lock) {
         Ok(()) => Ok(file.into()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(DriveUnfit::InUse { path: path.clone() }),
@@ -247,6 +261,20 @@ mod tests {
         }
         let error = open_disc(folder.path()).unwrap_err().to_string();
         assert!(error.contains("Is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_no_disk_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .unwrap();
+        for (path, read_only) in [(pipe.as_path(), true), (&pipe, false), (Path::new("/dev/zero"), true)] {
+            let error = open_disk(&disk_at(path, read_only)).unwrap_err().to_string();
+            assert!(error.contains("is no disk"), "{error}");
+        }
+        let error = open_disc(&pipe).unwrap_err().to_string();
+        assert!(error.contains("is no disk"), "{error}");
     }
 
     #[test]
