@@ -5,10 +5,10 @@ use crate::workload::{WORKLOADS, Workload};
 use std::fmt::Write as _;
 
 /// Columns that a bar may take, and what 100 percent takes of them.
-const BAR_LIMIT: f64 = 560.0;
-const HUNDRED: f64 = 220.0;
-/// Where bars begin.
-const LEFT: f64 = 220.0;
+const BAR_LIMIT: f64 = 600.0;
+const HUNDRED: f64 = 400.0;
+/// Where bars begin. Their names stand before them.
+const LEFT: f64 = 260.0;
 /// Height of a bar with its gap.
 const STEP: f64 = 24.0;
 /// The places that have a bar, with words and colours that also differ in brightness.
@@ -28,7 +28,7 @@ pub fn picture(result: &Result) -> String {
         if bars.is_empty() {
             continue;
         }
-        text(&mut body, 12.0, y + 14.0, "start", &format!("{} ({})", workload.name, workload.unit));
+        text(&mut body, 12.0, y + 14.0, "start", &format!("{}, {}", workload.name, workload.unit));
         for (label, color, percent) in bars {
             let width = (percent / 100.0 * HUNDRED).clamp(0.0, BAR_LIMIT);
             writeln!(
@@ -37,23 +37,19 @@ pub fn picture(result: &Result) -> String {
                 STEP - 6.0
             )
             .ok();
-            text(&mut body, LEFT + width + 6.0, y + 14.0, "start", &format!("{percent:.1} % {label}"));
+            text(&mut body, LEFT - 8.0, y + 14.0, "end", label);
+            text(&mut body, LEFT + width + 6.0, y + 14.0, "start", &format!("{percent:.1} %"));
             y += STEP;
         }
         y += STEP / 2.0;
     }
     let line = LEFT + HUNDRED;
-    writeln!(
-        body,
-        "<line x1=\"{line}\" y1=\"30\" x2=\"{line}\" y2=\"{y}\" stroke=\"#333\" stroke-dasharray=\"4 3\"/>"
-    )
-    .ok();
     text(&mut body, line, 24.0, "middle", "native = 100 %");
-    let width = LEFT + BAR_LIMIT + 200.0;
+    let (width, height) = (LEFT + BAR_LIMIT + 80.0, y + 12.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}</svg>\n",
-        height = y + 12.0
+         font-family=\"sans-serif\" font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
+         <line x1=\"{line}\" y1=\"30\" x2=\"{line}\" y2=\"{y}\" stroke=\"#333\" stroke-dasharray=\"4 3\"/>\n{body}</svg>\n",
     )
 }
 
@@ -69,9 +65,14 @@ fn bars(result: &Result, workload: &Workload) -> Vec<(&'static str, &'static str
     BARS.into_iter().filter_map(bar).collect()
 }
 
-/// Writes words; all of them are ours.
+/// Writes words, all of them ours, with a margin that keeps the line off them.
 fn text(body: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
-    writeln!(body, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>").ok();
+    writeln!(
+        body,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" stroke=\"#fff\" stroke-width=\"5\" \
+         paint-order=\"stroke\">{words}</text>"
+    )
+    .ok();
 }
 
 #[cfg(test)]
@@ -98,7 +99,9 @@ mod tests {
         };
         let picture = picture(&result);
         assert_eq!(picture.matches("fill=\"#0b5394\"").count(), 1);
-        assert!(picture.contains("90.0 % one seat, Allod") && picture.contains("80.0 % one seat, QEMU"));
+        for words in ["one seat, Allod", "90.0 %", "one seat, QEMU", "80.0 %"] {
+            assert!(picture.contains(&format!(">{words}</text>")), "{words}: {picture}");
+        }
         assert!(!picture.contains("all seats"));
     }
 }
