@@ -146,7 +146,11 @@ fn a_disk_that_is_read_only_or_in_use_stays_as_it_is(host: &Host) -> Result<(), 
         ),
         ("allod run --kernel /boot/vmlinux --disk /tmp/virtio-empty", "disk 1 (/tmp/virtio-empty) is empty"),
         ("allod run --kernel /boot/vmlinux --disk /tmp/nothing", "open the disk /tmp/nothing"),
-        ("allod run --kernel /boot/vmlinux --disk /dev/ttyS0", "disk 1 (/dev/ttyS0) cannot be used"),
+        ("allod run --kernel /boot/vmlinux --disk /dev/ttyS0", "/dev/ttyS0 is no disk"),
+        (
+            "mkfifo /tmp/virtio-pipe; allod run --kernel /boot/vmlinux --disk /tmp/virtio-pipe,ro",
+            "/tmp/virtio-pipe is no disk",
+        ),
     ] {
         let output = host.run_within(&format!("{shell} < /dev/null"), LIMIT)?;
         assert_eq!(output.status, 1, "{shell}: {output:?}");
