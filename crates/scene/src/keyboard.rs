@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Bytes of an event: two longs of time, type, code, value (Linux include/uapi/linux/input.h, on 64 bits).
@@ -31,6 +31,7 @@ const LETTERS: &[u8; 58] = b"\0\x001234567890-=\0\0qwertyuiop[]\0\0asdfghjkl;'`\
 pub(crate) struct Keyboards {
     open: BTreeMap<PathBuf, File>,
     looked: Option<Instant>,
+    found: Vec<String>,
     power: bool,
 }
 
@@ -60,6 +61,11 @@ impl Keyboards {
         });
         self.power |= power;
         typed
+    }
+
+    /// Returns the names of the devices found since the last call. What is typed on them from now on is heard.
+    pub(crate) fn take_found(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.found)
     }
 
     /// Says whether the power button has been pressed.
@@ -93,6 +99,8 @@ impl Keyboards {
             }
             let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
             if let Ok(file) = OpenOptions::new().read(true).custom_flags(nonblocking).open(&path) {
+                let name = Path::new("/sys/class/input").join(entry.file_name()).join("device/name");
+                self.found.push(fs::read_to_string(name).unwrap_or_default().trim().to_owned());
                 self.open.insert(path, file);
             }
         }

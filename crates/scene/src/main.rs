@@ -126,6 +126,9 @@ fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Du
     let begin = Instant::now();
     for frame in 0.. {
         let typed = keyboards.read();
+        for name in keyboards.take_found() {
+            println!("scene: hears {name}");
+        }
         for ((screen, layout), facts) in canvases.iter_mut().zip(&layouts).zip(&mut facts) {
             if !typed.is_empty() {
                 facts.typed.push_str(&typed);
