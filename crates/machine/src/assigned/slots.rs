@@ -36,6 +36,7 @@ pub(crate) struct Sockets<'a> {
 #[derive(Default)]
 pub(crate) struct Plugged {
     interrupts: BTreeMap<FunctionId, Arc<Interrupts>>,
+    places: Vec<Arc<BarPlaces>>,
     // KVM knows of the functions as long as this is open.
     _known: Option<VfioDevice>,
 }
@@ -82,12 +83,11 @@ impl Assigned {
         for file in self.access.kvm_files(self.devices.iter().map(Arc::as_ref)) {
             add_to_kvm(&known, file)?;
         }
-        let mut plugged = Plugged { interrupts: BTreeMap::new(), _known: Some(known) };
+        let mut plugged = Plugged { _known: Some(known), ..Plugged::default() };
         for slot in self.slots() {
             let port = self.plug_port(into, slot)?;
             for function in slot {
-                let (id, interrupts) = self.plug_function(into, port, function)?;
-                plugged.interrupts.insert(id, interrupts);
+                self.plug_function(into, port, function, &mut plugged)?;
             }
         }
         Ok(plugged)
@@ -115,7 +115,8 @@ impl Assigned {
         into: &Sockets<'_>,
         port: FunctionId,
         function: &Function,
-    ) -> Result<(FunctionId, Arc<Interrupts>), AssignError> {
+        plugged: &mut Plugged,
+    ) -> Result<(), AssignError> {
         let hardware = &function.hardware;
         let address = function.place.address;
         hardware.quiet().map_err(|error| AssignError::Quiet { address, error })?;
@@ -137,12 +138,14 @@ impl Assigned {
         let place = Place::Slot { port, function: function.place.function };
         let id = into.pci.add(place, Arc::new(Mutex::new(end)))?;
         into.messages.plug(id, triggers);
-        into.pci.follow_bars(id, Box::new(Placement(places)));
+        into.pci.follow_bars(id, Box::new(Placement(Arc::clone(&places))));
         if let Some(gsi) = into.pci.intx_gsi(id) {
             let vm = into.vm.clone();
             interrupts.connect_pin(Box::new(move || wire(&vm, gsi)));
         }
-        Ok((id, interrupts))
+        plugged.interrupts.insert(id, interrupts);
+        plugged.places.push(places);
+        Ok(())
     }
 
     /// Resets all functions, those on different buses of the host at once. To be called between two lives.
@@ -205,6 +208,12 @@ fn wire(vm: &Vm, gsi: u32) -> Result<PinWire, WireError> {
 }
 
 impl Plugged {
+    /// Functions of which only the places of their BARs matter.
+    #[cfg(test)]
+    pub(crate) fn at(places: Vec<Arc<BarPlaces>>) -> Self {
+        Self { places, ..Self::default() }
+    }
+
     /// Follows what a function has changed, after the message routes have.
     pub(crate) fn follow(&self, id: FunctionId, change: &Change) {
         if let Some(interrupts) = self.interrupts.get(&id) {
@@ -212,10 +221,16 @@ impl Plugged {
         }
     }
 
-    /// Switches all interrupts off, so that nothing of this life is left in the kernel.
+    /// Switches all interrupts off and takes all BARs from processors and peers, so that nothing of this life is left in
+    /// the kernel: the IOMMU's map outlives it, and a peer of the next life would reach what lay there in this one.
+    ///
+    /// To be called while the functions still decode.
     pub(crate) fn stop(&self) {
         for interrupts in self.interrupts.values() {
             interrupts.stop();
+        }
+        for places in &self.places {
+            places.hide();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use linux::iommu::fake::FakeAddressSpace;
 use linux::memory::MappingRange;
 use linux::vfio::config::{Config, command};
 use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, Removal, Script};
@@ -18,9 +19,10 @@ use super::hardware::Hardware;
 use super::interrupts::{Interrupts, PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
 use super::reset::SlotOwner;
+use super::slots::Plugged;
 use super::testing;
 use crate::events::{Event, Events};
-use crate::followers::{FollowError, MemoryFollower};
+use crate::followers::{Dma, FollowError, MemoryFollower};
 use crate::messages::Triggers;
 use crate::pci_host::BarFollower;
 
@@ -180,6 +182,25 @@ fn enable(bench: &mut Bench) {
     bench.write(0x14, &[0; 4]);
     bench.write(0x18, &0x9100_0000_u32.to_le_bytes());
     bench.write(0x04, &[0x07, 0]);
+}
+
+#[test]
+fn a_life_that_ends_leaves_no_bar_in_the_iommu() {
+    let space = Arc::new(FakeAddressSpace::default());
+    let bench = Bench::new(card());
+    let places =
+        Arc::new(BarPlaces::new(Arc::clone(&bench.hardware), vec![Box::new(Dma(Arc::clone(&space) as _))]));
+    let mapping = Mapping {
+        function: bench.id,
+        bar: BAR0,
+        space: Space::Memory,
+        range: 0x9000_0000..0x9000_8000,
+    };
+    let plugged = Plugged::at(vec![Arc::clone(&places)]);
+    Placement(places).map(&mapping);
+    assert_eq!(space.maps().len(), 2, "what lies before and behind the MSI-X table and its pending bits");
+    plugged.stop();
+    assert_eq!(space.maps(), []);
 }
 
 #[test]
