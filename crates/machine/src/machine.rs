@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use linux::kvm::{CpuidEntry, Kvm, KvmError};
 use linux::memory::{AllocateRamError, GuestRam, PageKind, RamSpec};
 use spec::seat_file::{BootFirst, FirmwareKind};
-use spec::{MachineState, MemoryBacking, MemorySpec};
+use spec::{AssignedReport, MachineState, MemoryBacking, MemorySpec};
 
 use crate::assigned::{self, AssignError, Assigned, Opening};
 use crate::board::output::{OutputBuffer, Wake};
@@ -307,6 +307,11 @@ impl Machine {
     /// Each is readable when the host tells something of an assigned function.
     pub fn attention_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.assigned.iter().flat_map(Assigned::attention_fds)
+    }
+
+    /// What became of the assigned functions so far.
+    pub fn assigned_reports(&self) -> Vec<AssignedReport> {
+        self.assigned.iter().flat_map(Assigned::reports).collect()
     }
 
     /// Acts on what the host tells of assigned functions.

@@ -1,5 +1,7 @@
 //! The assigned functions of a machine: the open files by which it has them, and where its guest sees them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{InheritedFd, PciAddress};
@@ -66,6 +68,39 @@ pub struct AssignedFunctionSpec {
     /// Whether its legacy VGA ranges are the guest's: it is the first display of a machine that has no other VGA.
     #[serde(default)]
     pub legacy_vga: bool,
+}
+
+/// A way to reset a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResetWay {
+    /// The function alone, by the kernel's best way (device-specific, function-level reset).
+    Function,
+    /// Its whole slot or bus.
+    Slot,
+    /// The function alone, by its power states.
+    Power,
+}
+
+impl fmt::Display for ResetWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Function => "function reset",
+            Self::Slot => "slot or bus reset",
+            Self::Power => "reset by power state",
+        })
+    }
+}
+
+/// What became of an assigned function while its machine had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedReport {
+    /// Its address on the host.
+    pub address: PciAddress,
+    /// How often its machine had it reset, beside the kernel's own resets at the start and the end.
+    pub resets: u32,
+    /// The way that worked when it was last tried; none worked without it, or none was tried.
+    pub last_reset: Option<ResetWay>,
 }
 
 #[cfg(test)]

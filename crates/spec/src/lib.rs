@@ -18,7 +18,7 @@ pub mod seat_file;
 mod seat_life;
 mod size;
 
-pub use assigned::{AssignedFunctionSpec, AssignedSpec, VfioFiles, VfioGroupFile};
+pub use assigned::{AssignedFunctionSpec, AssignedReport, AssignedSpec, ResetWay, VfioFiles, VfioGroupFile};
 pub use control::{ControlAnswer, ControlRequest, MachineState, MachineStatus};
 pub use cpu_set::{CpuSet, MAX_CPU, ParseCpuSetError};
 pub use guest_addresses::guest_address_bits;

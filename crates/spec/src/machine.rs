@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::seat_file::{BootFirst, FirmwareKind};
 use crate::seat_file::{DiskFormat, DiskKind, MacAddress};
-use crate::{AssignedSpec, Bytes};
+use crate::{AssignedReport, AssignedSpec, Bytes};
 
 /// A file descriptor that the process inherits: the proof that it may use what is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -286,4 +286,7 @@ pub struct ExitReport {
     pub exits: u64,
     /// Wall time from the start of the process, in milliseconds.
     pub wall_ms: u64,
+    /// What became of its assigned functions.
+    #[serde(default)]
+    pub assigned: Vec<AssignedReport>,
 }

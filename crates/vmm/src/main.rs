@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         resets: counters.resets,
         exits: counters.exits,
         wall_ms: start.elapsed().as_millis() as u64,
+        assigned: counters.assigned,
     };
     if let Err(message) = leave(&spec, &report) {
         eprintln!("allod-vmm: {message}");

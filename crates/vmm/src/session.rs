@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use linux::event::{EventError, Interest, Poller, Signals, Timer, monotonic_ns};
 use machine::{Event, LifeError, Machine};
-use spec::{ControlAnswer, ControlRequest, ExitCause, MachineSpec, MachineStatus};
+use spec::{AssignedReport, ControlAnswer, ControlRequest, ExitCause, MachineSpec, MachineStatus};
 
 use crate::console::{Console, Typed};
 use crate::control::Control;
@@ -18,6 +18,7 @@ use crate::picture;
 pub(crate) struct Counters {
     pub(crate) resets: u32,
     pub(crate) exits: u64,
+    pub(crate) assigned: Vec<AssignedReport>,
 }
 
 /// A machine with all that is connected to it.
@@ -65,6 +66,7 @@ impl Session<'_> {
         let result = self.until_the_end();
         self.machine.end();
         self.counters.exits = self.machine.exits();
+        self.counters.assigned = self.machine.assigned_reports();
         result
     }
 

@@ -63,6 +63,9 @@ pub enum Cause {
     /// Functions that are not ours would be reset too.
     #[error("{0} of the functions concerned are not owned")]
     NotOwned(usize),
+    /// Functions in other slots of the same machine would be reset too.
+    #[error("{0} of the functions concerned are in other slots of the machine, whose drivers know nothing of it")]
+    OtherSlots(usize),
 }
 
 /// An operation on a device, with its parameters.

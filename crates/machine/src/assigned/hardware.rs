@@ -10,7 +10,7 @@ use linux::vfio::config::{Config, ResetWays, capabilities, command};
 use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation};
 use pci::capability::standard_id;
 use pci::{BarIndex, Link, LinkSpeed};
-use spec::PciAddress;
+use spec::{AssignedReport, PciAddress, ResetWay};
 
 use super::bars::{self, AssignedBar};
 use super::config::{self, Offered, View, ViewError};
@@ -31,8 +31,16 @@ pub(crate) struct Hardware {
     pub(crate) reset_ways: ResetWays,
     pub(crate) rom: LazyRom,
     pub(crate) health: Health,
+    resets: Mutex<Resets>,
     // Made when first shown and kept: BARs move often, and mapping a large one costs the kernel time.
     mapped: Mutex<BTreeMap<(BarIndex, u64), MappingRange>>,
+}
+
+/// The resets of a function so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Resets {
+    worked: u32,
+    last: Option<ResetWay>,
 }
 
 /// What is to be known of a function beside what it says of itself.
@@ -118,11 +126,12 @@ impl Hardware {
         };
         let reset_ways = ResetWays::stated(snapshot.conventional());
         drop(snapshot);
-        let mapped = Mutex::default();
+        let (mapped, resets) = (Mutex::default(), Mutex::default());
         // The owner of a file in its place has been told what is wrong with that, and may know better.
         let firmware_reads_own = terms.firmware && rom_size != 0 && matches!(terms.rom, GuestRom::Own);
         let rom = LazyRom::new(terms.rom, &view.config);
-        let hardware = Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, mapped };
+        let hardware =
+            Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, resets, mapped };
         hardware.map_all()?;
         if hardware.legacy_vga.is_some() {
             hardware.rom.check_bios(&hardware).map_err(ExamineError::Rom)?;
@@ -158,6 +167,11 @@ impl Hardware {
     /// Resets the function by the first way that works, and tells when none does.
     pub(crate) fn reset(&self, owner: &Arc<dyn SlotOwner>) -> ResetOutcome {
         let outcome = reset::reset(&self.device, self.reset_ways, owner, DEADLINE);
+        {
+            let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+            resets.worked = resets.worked.saturating_add(u32::from(outcome.by.is_some()));
+            resets.last = outcome.by;
+        }
         if outcome.by.is_none() {
             let tried: Vec<_> =
                 outcome.failed.iter().map(|(rung, error)| format!("{rung}: {}", explain(error))).collect();
@@ -168,6 +182,12 @@ impl Hardware {
             ));
         }
         outcome
+    }
+
+    /// What became of it so far.
+    pub(crate) fn report(&self) -> AssignedReport {
+        let Resets { worked, last } = *self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        AssignedReport { address: self.address, resets: worked, last_reset: last }
     }
 
     /// The mappable parts of a BAR, or of the legacy VGA memory.

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use linux::kvm::KvmError;
 use linux::vfio::{Access, DeviceError, KernelDevice, KvmFileError};
 use pci::{NoRoom, Occupied};
-use spec::PciAddress;
+use spec::{AssignedReport, PciAddress};
 
 pub use aperture::ApertureError;
 pub use config::ViewError;
@@ -221,6 +221,11 @@ impl Assigned {
     /// Whether a function has the legacy VGA ranges, so that firmware writes its messages there.
     pub(crate) fn has_primary_display(&self) -> bool {
         self.functions.iter().any(|function| function.place.legacy_vga)
+    }
+
+    /// What became of the functions so far.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = AssignedReport> {
+        self.functions.iter().map(|function| function.hardware.report())
     }
 
     /// Each is readable when the host tells something of a function.

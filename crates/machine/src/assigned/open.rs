@@ -76,6 +76,7 @@ impl Opening {
             assigned.functions.push(Function { place, hardware: opened.hardware });
         }
         assigned.functions.sort_by_key(|function| (function.place.slot, function.place.function));
+        assigned.reset_left_over()?;
         Ok(assigned)
     }
 }

@@ -2,48 +2,27 @@
 //!
 //! The function alone first, by whatever way the kernel knows (device-specific, FLR); then its slot or bus, when every
 //! function there is ours; last the way through its power states, which many functions only claim to have. At the start
-//! nothing is reset here: the kernel has done so when the function was opened. QEMU's vfio_pci_reset goes the same way.
+//! only those are reset that the kernel could not reset when it opened them. QEMU's vfio_pci_reset goes the same way.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use linux::vfio::config::{Config, PowerState, ResetWays};
-use linux::vfio::{Access, Cause, Device, DeviceError, Operation};
+use linux::vfio::{Access, Cause, Device, DeviceError, Errno, Operation};
+use spec::{PciAddress, ResetWay};
 
 /// How long one rung may take. The kernel gives a function up to a minute to come back; one that needs more than this
 /// keeps a person waiting who asked for a restart.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A way to reset a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rung {
-    /// The function alone, by the kernel's best way.
-    Function,
-    /// The whole slot or bus.
-    Slot,
-    /// The function alone, by its power states.
-    Power,
-}
-
-impl fmt::Display for Rung {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Function => "function reset",
-            Self::Slot => "slot or bus reset",
-            Self::Power => "reset by power state",
-        })
-    }
-}
-
 /// How a reset went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResetOutcome {
     /// The way that worked; `None` when none did, or the function has none.
-    pub(crate) by: Option<Rung>,
+    pub(crate) by: Option<ResetWay>,
     /// The ways that were tried in vain, and why.
-    pub(crate) failed: Vec<(Rung, DeviceError)>,
+    pub(crate) failed: Vec<(ResetWay, DeviceError)>,
 }
 
 impl ResetOutcome {
@@ -66,14 +45,34 @@ impl SlotOwner for Access {
     }
 }
 
+/// The functions of one slot of the guest, for resets that the guest asks for while the others work: what is one slot or
+/// bus of the host can be several slots of the guest.
+pub(crate) struct GuestSlot {
+    /// Who owns what is around.
+    pub(crate) owner: Arc<dyn SlotOwner>,
+    /// The functions of the slot.
+    pub(crate) functions: Vec<PciAddress>,
+}
+
+impl SlotOwner for GuestSlot {
+    fn reset_slot(&self, device: &dyn Device) -> Result<(), DeviceError> {
+        let concerned = device.reset_scope()?.functions;
+        let elsewhere = concerned.iter().filter(|function| !self.functions.contains(&function.address));
+        match elsewhere.count() {
+            0 => self.owner.reset_slot(device),
+            count => Err(DeviceError::new(Operation::HotReset, Cause::OtherSlots(count))),
+        }
+    }
+}
+
 /// The ways worth trying, best first. `resettable` is the kernel's word that it can reset the function alone.
-fn ladder(resettable: bool, ways: ResetWays) -> Vec<Rung> {
+fn ladder(resettable: bool, ways: ResetWays) -> Vec<ResetWay> {
     // What the kernel can do for a function without FLR is either specific to the device or by power state: which of
     // them it does not tell, so the slot goes first where power is a way.
     let rungs = [
-        (resettable && (ways.function_level || !ways.power), Rung::Function),
-        (true, Rung::Slot),
-        (resettable && ways.power && !ways.function_level, Rung::Power),
+        (resettable && (ways.function_level || !ways.power), ResetWay::Function),
+        (true, ResetWay::Slot),
+        (resettable && ways.power && !ways.function_level, ResetWay::Power),
     ];
     rungs.into_iter().filter(|(worth, _)| *worth).map(|(_, rung)| rung).collect()
 }
@@ -91,8 +90,8 @@ pub(crate) fn reset(
     for rung in ladder(device.info().resettable, ways) {
         let (device, owner) = (Arc::clone(device), Arc::clone(owner));
         let tried = within(deadline, move || match rung {
-            Rung::Function | Rung::Power => device.reset(),
-            Rung::Slot => owner.reset_slot(device.as_ref()),
+            ResetWay::Function | ResetWay::Power => device.reset(),
+            ResetWay::Slot => owner.reset_slot(device.as_ref()),
         });
         match tried {
             Ok(()) => {
@@ -114,19 +113,21 @@ fn within(
     deadline: Duration,
     job: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
 ) -> Result<(), DeviceError> {
-    let late = || DeviceError::new(Operation::Reset, Cause::Deadline(deadline));
     let (done, wait) = channel();
     let thread = std::thread::Builder::new().name("reset".into()).stack_size(STACK).spawn(move || {
         // Nobody waits any more after the deadline.
         let _ = done.send(job());
     });
-    // Without a thread there is no watch; that is no time to hang.
-    if thread.is_err() {
-        return Err(late());
+    if let Err(error) = thread {
+        // Without a thread there is no watch, and nothing has been begun.
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
+        return Err(DeviceError::new(Operation::Reset, errno));
     }
     match wait.recv_timeout(deadline) {
         Ok(outcome) => outcome,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(late()),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+            Err(DeviceError::new(Operation::Reset, Cause::Deadline(deadline)))
+        }
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
     use linux::vfio::{ConcernedFunction, Device, DeviceError, Errno, Holder, Ownership, ResetScope};
     use spec::PciAddress;
 
-    use super::{Rung, SlotOwner, ladder, reset};
+    use super::{GuestSlot, ResetWay, SlotOwner, ladder, reset};
 
     const FLR: ResetWays = ResetWays { function_level: true, power: true };
     const POWER: ResetWays = ResetWays { function_level: false, power: true };
@@ -172,11 +173,11 @@ mod tests {
     #[test]
     fn the_ladder_begins_with_what_concerns_least() {
         for (resettable, ways, expected) in [
-            (true, FLR, vec![Rung::Function, Rung::Slot]),
-            (true, NONE, vec![Rung::Function, Rung::Slot]),
-            (true, POWER, vec![Rung::Slot, Rung::Power]),
-            (false, FLR, vec![Rung::Slot]),
-            (false, NONE, vec![Rung::Slot]),
+            (true, FLR, vec![ResetWay::Function, ResetWay::Slot]),
+            (true, NONE, vec![ResetWay::Function, ResetWay::Slot]),
+            (true, POWER, vec![ResetWay::Slot, ResetWay::Power]),
+            (false, FLR, vec![ResetWay::Slot]),
+            (false, NONE, vec![ResetWay::Slot]),
         ] {
             assert_eq!(ladder(resettable, ways), expected, "{resettable} {ways:?}");
         }
@@ -186,15 +187,15 @@ mod tests {
     fn the_first_way_that_works_ends_the_climb() {
         let fails = FakeReset::Fails(Errno::NOTTY);
         for (name, ways, alone, slot, scope, by, failed) in [
-            ("FLR", FLR, FakeReset::Works, FakeReset::Works, scope(&[7]), Some(Rung::Function), 0),
-            ("FLR fails", FLR, fails, FakeReset::Works, scope(&[7]), Some(Rung::Slot), 1),
+            ("FLR", FLR, FakeReset::Works, FakeReset::Works, scope(&[7]), Some(ResetWay::Function), 0),
+            ("FLR fails", FLR, fails, FakeReset::Works, scope(&[7]), Some(ResetWay::Slot), 1),
             (
                 "power, slot ours",
                 POWER,
                 FakeReset::Works,
                 FakeReset::Works,
                 scope(&[7, 8]),
-                Some(Rung::Slot),
+                Some(ResetWay::Slot),
                 0,
             ),
             (
@@ -203,7 +204,7 @@ mod tests {
                 FakeReset::Works,
                 FakeReset::Works,
                 scope(&[7, 9]),
-                Some(Rung::Power),
+                Some(ResetWay::Power),
                 1,
             ),
             ("no way", NONE, FakeReset::Absent, FakeReset::Works, None, None, 1),
@@ -215,6 +216,20 @@ mod tests {
                 reset(&(Arc::clone(&device) as _), ways, &(Arc::new(Groups(vec![7, 8])) as _), SOON);
             assert_eq!((outcome.by, outcome.failed.len()), (by, failed), "{name}: {outcome:?}");
             assert_eq!(device.resets(), u32::from(by.is_some()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_guest_resets_no_slot_but_its_own() {
+        let script = Script { reset: FakeReset::Absent, scope: scope(&[7, 8]), ..Script::new(1, 2) };
+        let address = |number| PciAddress::new(0, 3, 0, number).unwrap();
+        for (functions, by) in
+            [(vec![address(0), address(1)], Some(ResetWay::Slot)), (vec![address(0)], None), (vec![], None)]
+        {
+            let device = Arc::new(FakeDevice::new(script.clone()).unwrap());
+            let slot = GuestSlot { owner: Arc::new(Groups(vec![7, 8])), functions };
+            let outcome = reset(&(Arc::clone(&device) as _), NONE, &(Arc::new(slot) as _), SOON);
+            assert_eq!((outcome.by, device.resets()), (by, u32::from(by.is_some())));
         }
     }
 
@@ -243,6 +258,6 @@ mod tests {
             ..Script::new(1, 2).with_capability(0x40, 1, &[0; 6])
         };
         let outcome = reset(&(Arc::new(FakeDevice::new(stuck).unwrap()) as _), FLR, &owner, SOON);
-        assert_eq!(outcome.by, Some(Rung::Function));
+        assert_eq!(outcome.by, Some(ResetWay::Function));
     }
 }

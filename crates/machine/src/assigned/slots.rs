@@ -9,11 +9,12 @@ use linux::event::new_event;
 use linux::kvm::{VfioDevice, Vm};
 use linux::vfio::add_to_kvm;
 use pci::{Bar, Change, FunctionId, Link, Place, RootPort, RootPortOptions, register};
+use spec::ResetWay;
 
 use super::function::AssignedFunction;
 use super::interrupts::{Interrupts, PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
-use super::reset::{Rung, SlotOwner};
+use super::reset::{GuestSlot, SlotOwner};
 use super::{AssignError, Assigned, Function};
 use crate::followers::{Dma, KvmSlots, MemoryFollower};
 use crate::messages::{Messages, Triggers};
@@ -39,6 +40,12 @@ pub(crate) struct Plugged {
     places: Vec<Arc<BarPlaces>>,
     // KVM knows of the functions as long as this is open.
     _known: Option<VfioDevice>,
+}
+
+/// A root port, and who resets the slot below it when the guest asks for that.
+struct Port {
+    id: FunctionId,
+    owner: Arc<dyn SlotOwner>,
 }
 
 impl Assigned {
@@ -87,13 +94,13 @@ impl Assigned {
         for slot in self.slots() {
             let port = self.plug_port(into, slot)?;
             for function in slot {
-                self.plug_function(into, port, function, &mut plugged)?;
+                self.plug_function(into, &port, function, &mut plugged)?;
             }
         }
         Ok(plugged)
     }
 
-    fn plug_port(&self, into: &Sockets<'_>, slot: &[Function]) -> Result<FunctionId, AssignError> {
+    fn plug_port(&self, into: &Sockets<'_>, slot: &[Function]) -> Result<Port, AssignError> {
         let number = slot_number(slot);
         let links = slot.iter().map(|function| function.hardware.link());
         // No slower than any function behind it, or drivers warn and limit themselves.
@@ -107,13 +114,15 @@ impl Assigned {
             atomics: atomics(slot),
         })?;
         let place = Place::Root { device: FIRST_PORT + number, function: 0 };
-        Ok(into.pci.add(place, Arc::new(Mutex::new(port)))?)
+        let id = into.pci.add(place, Arc::new(Mutex::new(port)))?;
+        let functions = slot.iter().map(|function| function.place.address).collect();
+        Ok(Port { id, owner: Arc::new(GuestSlot { owner: Arc::clone(&self.access) as _, functions }) })
     }
 
     fn plug_function(
         &self,
         into: &Sockets<'_>,
-        port: FunctionId,
+        port: &Port,
         function: &Function,
         plugged: &mut Plugged,
     ) -> Result<(), AssignError> {
@@ -127,15 +136,14 @@ impl Assigned {
         let places = Arc::new(BarPlaces::new(Arc::clone(hardware), followers));
         let triggers = Triggers::default();
         let interrupts = Arc::new(Interrupts::new(Arc::clone(hardware), triggers.clone()));
-        let owner: Arc<dyn SlotOwner> = Arc::clone(&self.access) as _;
         let end = AssignedFunction::new(
             Arc::clone(hardware),
             Arc::clone(&places),
             Arc::clone(&interrupts),
             triggers.clone(),
-            owner,
+            Arc::clone(&port.owner),
         );
-        let place = Place::Slot { port, function: function.place.function };
+        let place = Place::Slot { port: port.id, function: function.place.function };
         let id = into.pci.add(place, Arc::new(Mutex::new(end)))?;
         into.messages.plug(id, triggers);
         into.pci.follow_bars(id, Box::new(Placement(Arc::clone(&places))));
@@ -148,10 +156,21 @@ impl Assigned {
         Ok(())
     }
 
-    /// Resets all functions, those on different buses of the host at once. To be called between two lives.
+    /// Resets the functions that the kernel could not reset alone when it opened them, as it leaves them as the host's
+    /// driver had them. To be called before the first life.
+    pub(crate) fn reset_left_over(&self) -> Result<(), AssignError> {
+        self.reset_where(|function| !function.hardware.device.info().resettable)
+    }
+
+    /// Resets all functions. To be called between two lives.
     pub(crate) fn reset(&self) -> Result<(), AssignError> {
+        self.reset_where(|_| true)
+    }
+
+    /// Resets functions, those on different buses of the host at once.
+    fn reset_where(&self, which: impl Fn(&Function) -> bool) -> Result<(), AssignError> {
         let mut buses: BTreeMap<_, Vec<&Function>> = BTreeMap::new();
-        for function in &self.functions {
+        for function in self.functions.iter().filter(|function| which(function)) {
             let address = function.place.address;
             buses.entry((address.domain(), address.bus())).or_default().push(function);
         }
@@ -177,7 +196,7 @@ impl Assigned {
                 return Err(AssignError::ResetHangs { address: function.place.address });
             }
             // The slot's reset has reset the others as well.
-            done = outcome.by == Some(Rung::Slot);
+            done = outcome.by == Some(ResetWay::Slot);
         }
         Ok(())
     }

@@ -190,12 +190,8 @@ fn a_life_that_ends_leaves_no_bar_in_the_iommu() {
     let bench = Bench::new(card());
     let places =
         Arc::new(BarPlaces::new(Arc::clone(&bench.hardware), vec![Box::new(Dma(Arc::clone(&space) as _))]));
-    let mapping = Mapping {
-        function: bench.id,
-        bar: BAR0,
-        space: Space::Memory,
-        range: 0x9000_0000..0x9000_8000,
-    };
+    let mapping =
+        Mapping { function: bench.id, bar: BAR0, space: Space::Memory, range: 0x9000_0000..0x9000_8000 };
     let plugged = Plugged::at(vec![Arc::clone(&places)]);
     Placement(places).map(&mapping);
     assert_eq!(space.maps().len(), 2, "what lies before and behind the MSI-X table and its pending bits");

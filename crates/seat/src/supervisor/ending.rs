@@ -91,7 +91,10 @@ mod tests {
 
     #[test]
     fn an_end_is_told_by_what_was_asked_and_what_was_left() {
-        let report = |exit| Ok(ExitReport { name: "anna".into(), exit, resets: 0, exits: 0, wall_ms: 0 });
+        let report = |exit| {
+            let (resets, exits, wall_ms) = (0, 0, 0);
+            Ok(ExitReport { name: "anna".into(), exit, resets, exits, wall_ms, assigned: Vec::new() })
+        };
         let none = |signal| Err(LaunchError::NoReport { how: "it went".into(), signal });
         for (outcome, asked, memory_kills, words) in [
             (report(ExitCause::PowerOff), None, 0, "powered off"),
