@@ -127,7 +127,23 @@ pub(crate) fn scribbled(host: &Host) -> Result<(), Failure> {
     assert!(said.contains("READY SCRIBBLED SECOND AGAIN"), "{said}");
     let report = report(host)?;
     assert_eq!((&report["cause"], &report["resets"]), (&"power-off".into(), &1.into()), "{report}");
+    for address in addresses {
+        let told =
+            report["assigned"].as_array().and_then(|all| all.iter().find(|one| one["address"] == address));
+        let told = told.map(|one| (one["last_reset"].as_str(), one["resets"] != 0));
+        let way = best_way(host, address)?;
+        assert_eq!(told, Some((way, way.is_some())), "{address}: {report}");
+    }
     Ok(())
+}
+
+/// The way by which a machine should reset a function, of those that the host's kernel has for it. A way through its
+/// power states comes last, as many functions only claim to have it.
+fn best_way(host: &Host, address: &str) -> Result<Option<&'static str>, Failure> {
+    let known = run(host, &format!("cat /sys/bus/pci/devices/{address}/reset_method"))?.stdout;
+    let ways = [("flr", "function"), ("bus", "slot"), ("pm", "power")];
+    let first = ways.iter().find(|(method, _)| known.split_whitespace().any(|one| one == *method));
+    Ok(first.map(|(_, way)| *way))
 }
 
 /// Where the MSI-X capability of a function is.
