@@ -305,6 +305,8 @@ impl Bench {
     fn check_dma(&self) {
         let function = self.bind("1234:11e8");
         let told = &self.probe(&function)[0]["edu"];
+        let on_event = &told["written_on_event"];
+        assert_eq!(*on_event, serde_json::json!([true, true, true, true]), "{told}");
         let facts = ["alive", "interrupt"].map(|fact| &told[fact]);
         assert_eq!(facts, [true, true], "{told}");
         // The pin fires, is quiet while masked, fires again while held, is quiet once served, and fires anew.

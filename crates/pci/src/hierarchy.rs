@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::function::lock;
 use crate::mapping::settle;
+use crate::piece::pieces;
 use crate::register::{self, header_type};
 use crate::{Apertures, BarRange, Bdf, Change, DEVICES, FUNCTIONS, Forwarding, Mapping, Pin, SharedFunction};
 
@@ -302,26 +303,6 @@ impl Entry {
 fn ask(function: &SharedFunction) -> (Vec<BarRange>, Option<Forwarding>) {
     let function = lock(function);
     (function.bars(), function.forwarding())
-}
-
-struct Piece {
-    from: usize,
-    offset: u16,
-    len: usize,
-}
-
-/// Cuts an access into aligned ones of 1, 2 or 4 bytes; what lies past the function's 4 KiB is left out.
-fn pieces(offset: u16, len: usize) -> impl Iterator<Item = Piece> {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let offset = usize::from(offset) + from;
-        let fits =
-            |width: usize| offset.is_multiple_of(width) && from + width <= len && offset + width <= 0x1000;
-        let width = [4, 2, 1].into_iter().find(|&width| fits(width))?;
-        let piece = Piece { from, offset: u16::try_from(offset).ok()?, len: width };
-        from += width;
-        Some(piece)
-    })
 }
 
 #[cfg(test)]

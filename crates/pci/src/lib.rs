@@ -19,6 +19,7 @@ mod lpc;
 mod mapping;
 mod msi;
 mod msix;
+mod piece;
 pub mod register;
 pub mod rom;
 mod root_port;
@@ -41,4 +42,5 @@ pub use msix::{
     MSIX_CAPABILITY_BYTES, MSIX_ENTRY_BYTES, MSIX_VECTORS, Msix, MsixChange, MsixLayout, MsixPart,
     VectorChange,
 };
+pub use piece::{Piece, pieces};
 pub use root_port::{Link, LinkSpeed, RootPort, RootPortOptions};

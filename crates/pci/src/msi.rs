@@ -128,6 +128,11 @@ impl Msi {
         msi
     }
 
+    /// Where the capability is.
+    pub fn offset(&self) -> u16 {
+        self.offset
+    }
+
     /// What the guest programmed.
     pub fn state(&self, config: &ConfigSpace) -> MsiState {
         let control = config.u16(self.offset + CONTROL);

@@ -101,11 +101,43 @@ pub(crate) fn exercise(device: &KernelDevice, space: &dyn AddressSpace) -> Outco
     let message = edu.served()?;
     let factorial = edu.read(FACTORIAL)?;
     edu.write(STATUS, 0)?;
+    let on_event = written_on_event(device, &edu)?;
     let dma = dma(&edu, space)?;
     device.set_irqs(IrqIndex::Msi, IrqAction::Disable)?;
     let pin = pin(device, &edu)?;
     Config(device).change_command(command::BUS_MASTER, 0)?;
-    Ok(json!({ "alive": alive, "interrupt": message, "factorial": factorial, "dma": dma, "pin": pin }))
+    Ok(json!({
+        "alive": alive,
+        "interrupt": message,
+        "factorial": factorial,
+        "written_on_event": on_event,
+        "dma": dma,
+        "pin": pin,
+    }))
+}
+
+/// Lets the kernel write a register when an eventfd is signalled; once, and no longer once that is taken back.
+fn written_on_event(device: &KernelDevice, edu: &Edu) -> Outcome<Value> {
+    let event = event_fd()?;
+    let set = |value, fd| device.write_on_event(RegionIndex(0), LIVENESS, value, fd);
+    let written = |value: u32| -> Outcome<bool> {
+        edu.write(LIVENESS, 0)?;
+        rustix::io::write(&event, &1_u64.to_ne_bytes())?;
+        let begin = Instant::now();
+        while begin.elapsed() < QUIET {
+            if edu.read(LIVENESS)? == !value {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    set(0x0a11_0d00, Some(event.as_fd()))?;
+    let first = written(0x0a11_0d00)?;
+    let twice = set(0x0a11_0d00, Some(event.as_fd())).is_err();
+    set(0x0a11_0d00, None)?;
+    let gone = !written(0x0a11_0d00)?;
+    let unknown = set(0x0a11_0d00, None).is_err();
+    Ok(json!([first, twice, gone, unknown]))
 }
 
 /// Holds the pin down and lets it be unmasked by an eventfd, as a guest's end of interrupt does.

@@ -22,6 +22,8 @@ pub struct IoEvent {
     vm: Vm,
     event: Arc<EventFd>,
     address: u64,
+    // The dword that must be written, if not any value of any width does.
+    value: Option<u32>,
 }
 
 impl Vm {
@@ -47,7 +49,15 @@ impl Vm {
         self.fd()
             .register_ioevent(&event, &IoEventAddress::Mmio(address), NoDatamatch)
             .map_err(KvmError::new(format!("KVM_IOEVENTFD at {address:#x}")))?;
-        Ok(IoEvent { vm: self.clone(), event, address })
+        Ok(IoEvent { vm: self.clone(), event, address, value: None })
+    }
+
+    /// Signals `event` whenever the guest writes the dword `value` to guest-physical `address`, and for no other write.
+    pub fn ioevent_of(&self, address: u64, value: u32, event: Arc<EventFd>) -> Result<IoEvent, KvmError> {
+        self.fd()
+            .register_ioevent(&event, &IoEventAddress::Mmio(address), value)
+            .map_err(KvmError::new(format!("KVM_IOEVENTFD for {value:#x} at {address:#x}")))?;
+        Ok(IoEvent { vm: self.clone(), event, address, value: Some(value) })
     }
 }
 
@@ -74,6 +84,9 @@ impl Drop for IoEvent {
     fn drop(&mut self) {
         // As above: closing the VM would end it too.
         let address = IoEventAddress::Mmio(self.address);
-        let _ = self.vm.fd().unregister_ioevent(&self.event, &address, NoDatamatch);
+        let _ = match self.value {
+            Some(value) => self.vm.fd().unregister_ioevent(&self.event, &address, value),
+            None => self.vm.fd().unregister_ioevent(&self.event, &address, NoDatamatch),
+        };
     }
 }

@@ -64,7 +64,9 @@ pub enum Cause {
     #[error("{0} of the functions concerned are not owned")]
     NotOwned(usize),
     /// Functions in other slots of the same machine would be reset too.
-    #[error("{0} of the functions concerned are in other slots of the machine, whose drivers know nothing of it")]
+    #[error(
+        "{0} of the functions concerned are in other slots of the machine, whose drivers know nothing of it"
+    )]
     OtherSlots(usize),
 }
 
@@ -86,6 +88,8 @@ pub enum Operation {
     Read { region: RegionIndex, offset: u64, len: usize },
     /// Writing to a region.
     Write { region: RegionIndex, offset: u64, len: usize },
+    /// Having a dword written by the kernel whenever an eventfd is signalled, or no longer.
+    WriteOnEvent { region: RegionIndex, offset: u64, value: u32 },
     /// Mapping part of a region.
     Map { region: RegionIndex, area: Area },
     /// Asking for an interrupt index.
@@ -138,6 +142,9 @@ impl fmt::Display for Operation {
             }
             Self::Write { region, offset, len } => {
                 write!(f, "write {len} bytes at {offset:#x} of region {region}")
+            }
+            Self::WriteOnEvent { region, offset, value } => {
+                write!(f, "let the kernel write {value:#x} at {offset:#x} of region {region}")
             }
             Self::Map { region, area } => write!(f, "map {area} of region {region}"),
             Self::IrqInfo { irq } => write!(f, "ask for interrupt index {irq}"),

@@ -31,6 +31,7 @@ pub(crate) enum Block {
     HotResetInfoOrIommuInfo = VFIO_BASE + 12,
     /// On a device. On a container this number maps memory, see [`Addressed::MapDma`].
     HotReset = VFIO_BASE + 13,
+    WriteOnEvent = VFIO_BASE + 16,
     UnmapDma = VFIO_BASE + 14,
     BindIommufd = VFIO_BASE + 18,
     AttachIoas = VFIO_BASE + 19,

@@ -2,11 +2,14 @@
 //!
 //! Not here: opening it, which is [`super::Group`] and [`super::Cdev`].
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::offset_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
-use vfio_bindings::bindings::vfio::{vfio_device_info, vfio_irq_info, vfio_region_info};
+use vfio_bindings::bindings::vfio::{
+    VFIO_DEVICE_IOEVENTFD_32, vfio_device_info, vfio_device_ioeventfd, vfio_irq_info, vfio_region_info,
+};
 
 use super::error::{Cause, DeviceError, Operation};
 use super::hot_reset::{self, Ownership, ResetScope};
@@ -51,7 +54,7 @@ impl KernelDevice {
             return Ok(info);
         }
         let mut question = [0; size_of::<vfio_region_info>()];
-        put_u32(&mut question, std::mem::offset_of!(vfio_region_info, index), region.0);
+        put_u32(&mut question, offset_of!(vfio_region_info, index), region.0);
         let answer = ioctl::whole_answer(self.file.as_fd(), Block::RegionInfo, &question)
             .map_err(|errno| DeviceError::new(operation(), errno))?;
         let info = info::region_info(&answer).map_err(malformed(operation()))?;
@@ -103,6 +106,27 @@ impl Device for KernelDevice {
         done.map_err(|cause| DeviceError::new(Operation::Write { region, offset, len: wanted }, cause))
     }
 
+    fn write_on_event(
+        &self,
+        region: RegionIndex,
+        offset: u64,
+        value: u32,
+        event: Option<BorrowedFd<'_>>,
+    ) -> Result<(), DeviceError> {
+        let made = self.place(region, offset, size_of::<u32>()).and_then(|place| {
+            let mut argument = [0; size_of::<vfio_device_ioeventfd>()];
+            put_u32(&mut argument, offset_of!(vfio_device_ioeventfd, flags), VFIO_DEVICE_IOEVENTFD_32);
+            put_u64(&mut argument, offset_of!(vfio_device_ioeventfd, offset), place);
+            put_u64(&mut argument, offset_of!(vfio_device_ioeventfd, data), value.into());
+            // Minus one takes it away.
+            let fd = event.map_or(-1, |event| event.as_raw_fd());
+            put_u32(&mut argument, offset_of!(vfio_device_ioeventfd, fd), fd as u32);
+            ioctl::block(self.file.as_fd(), Block::WriteOnEvent, &mut argument).map_err(Cause::Errno)
+        });
+        let operation = Operation::WriteOnEvent { region, offset, value };
+        made.map(drop).map_err(|cause| DeviceError::new(operation, cause))
+    }
+
     fn map(&self, region: RegionIndex, area: Area) -> Result<Mapping, DeviceError> {
         let fail = |cause| DeviceError::new(Operation::Map { region, area }, cause);
         let info = self.cached_region(region)?;
@@ -115,7 +139,7 @@ impl Device for KernelDevice {
     fn irq(&self, irq: IrqIndex) -> Result<IrqInfo, DeviceError> {
         let operation = Operation::IrqInfo { irq };
         let mut question = [0; size_of::<vfio_irq_info>()];
-        put_u32(&mut question, std::mem::offset_of!(vfio_irq_info, index), irq.number());
+        put_u32(&mut question, offset_of!(vfio_irq_info, index), irq.number());
         match ioctl::block(self.file.as_fd(), Block::IrqInfo, &mut question) {
             Ok(_) => irq::irq_info(&question).map_err(malformed(operation)),
             Err(errno) => Err(DeviceError::new(operation, errno)),
@@ -185,6 +209,12 @@ fn malformed(operation: Operation) -> impl FnOnce(Malformed) -> DeviceError {
 
 fn put_u32(block: &mut [u8], offset: usize, value: u32) {
     if let Some(place) = block.get_mut(offset..offset + 4) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+fn put_u64(block: &mut [u8], offset: usize, value: u64) {
+    if let Some(place) = block.get_mut(offset..offset + 8) {
         place.copy_from_slice(&value.to_le_bytes());
     }
 }

@@ -36,6 +36,8 @@ pub use rom::{MAX_ROM_BYTES, Rom, RomContent, read_rom, rom_bar_size};
 pub use rustix::io::Errno;
 pub use vectors::MessageVectors;
 
+use std::os::fd::BorrowedFd;
+
 use crate::memory::Mapping;
 
 /// The page in which the kernel maps device memory, in bytes.
@@ -57,6 +59,18 @@ pub trait Device: Send + Sync {
 
     /// Writes all of `data` at `offset` of a region; fewer bytes are an error.
     fn write(&self, region: RegionIndex, offset: u64, data: &[u8]) -> Result<(), DeviceError>;
+
+    /// Lets the kernel write `value` at `offset` of a region whenever `event` is signalled; `None` ends that.
+    ///
+    /// A dword of a BAR outside the MSI-X table, at a multiple of four (`vfio_pci_rdwr.c`, vfio_pci_ioeventfd). It ends
+    /// with the open device too. The same write can be wanted once.
+    fn write_on_event(
+        &self,
+        region: RegionIndex,
+        offset: u64,
+        value: u32,
+        event: Option<BorrowedFd<'_>>,
+    ) -> Result<(), DeviceError>;
 
     /// Maps part of a region; the area must lie in one of [`RegionInfo::areas`]. A region below a page is
     /// mapped as a whole page.

@@ -56,10 +56,14 @@ impl AssignedBar {
     /// Leaves the pages of the MSI-X table and its pending bits to traps: the table is ours to emulate, and a guest that
     /// wrote to the hardware's could forge messages.
     pub(crate) fn cut_around(&mut self, msix: &MsixLayout) {
-        for (bar, bytes) in [(msix.table_bar, msix.table()), (msix.pending_bar, msix.pending())] {
-            if bar == self.bar.index {
-                self.mappable = without(&self.mappable, &pages_of(&bytes));
-            }
+        self.trap(msix.table_bar, &msix.table());
+        self.trap(msix.pending_bar, &msix.pending());
+    }
+
+    /// Leaves the pages of `bytes` to traps, if they are in this BAR.
+    pub(crate) fn trap(&mut self, bar: BarIndex, bytes: &Range<u64>) {
+        if bar == self.bar.index {
+            self.mappable = without(&self.mappable, &pages_of(bytes));
         }
     }
 }

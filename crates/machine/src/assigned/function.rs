@@ -1,18 +1,19 @@
 //! An assigned function as the guest sees it in one life of the machine: config accesses and trapped BAR accesses.
 //!
 //! What is ours is answered from registers, the rest is carried to the hardware. Interrupts are wired by
-//! `interrupts`, mapped BARs shown by `placement`; the hierarchy says where.
+//! `interrupts`, mapped BARs shown by `placement`; the hierarchy says where. What leads around config space, `quirk` knows.
 
 use std::sync::Arc;
 
 use linux::vfio::RegionIndex;
 use pci::register::{self, command};
-use pci::{BarIndex, BarRange, Change, ConfigSpace, Function, Msi, Msix, MsixPart};
+use pci::{BarIndex, BarRange, Change, ConfigSpace, Function, Msi, Msix, MsixPart, Space, pieces};
 
 use super::areas::Holder;
 use super::hardware::Hardware;
 use super::interrupts::Interrupts;
 use super::placement::BarPlaces;
+use super::quirk::{Access, Doors, Read, Shortcuts, Write};
 use super::reset::SlotOwner;
 use super::vga;
 use crate::messages::Triggers;
@@ -26,23 +27,28 @@ pub(crate) struct AssignedFunction {
     msix: Option<(u16, Msix)>,
     // Whether it is in a power state in which it answers in its BARs.
     awake: bool,
-    places: Arc<BarPlaces>,
-    interrupts: Arc<Interrupts>,
-    triggers: Triggers,
-    owner: Arc<dyn SlotOwner>,
+    doors: Doors,
+    wires: Wires,
+}
+
+/// What an assigned function is connected to in one life of the machine.
+pub(crate) struct Wires {
+    /// Where its BARs are shown as memory.
+    pub(crate) places: Arc<BarPlaces>,
+    /// Its interrupts, and what signals them.
+    pub(crate) interrupts: Arc<Interrupts>,
+    pub(crate) triggers: Triggers,
+    /// Writes that need no trap any more.
+    pub(crate) shortcuts: Arc<Shortcuts>,
+    /// Who resets its slot.
+    pub(crate) owner: Arc<dyn SlotOwner>,
 }
 
 const POWER_STATE: u8 = 0b11;
 
 impl AssignedFunction {
     /// The function at power-on.
-    pub(crate) fn new(
-        hardware: Arc<Hardware>,
-        places: Arc<BarPlaces>,
-        interrupts: Arc<Interrupts>,
-        triggers: Triggers,
-        owner: Arc<dyn SlotOwner>,
-    ) -> Self {
+    pub(crate) fn new(hardware: Arc<Hardware>, wires: Wires) -> Self {
         let view = &hardware.view;
         Self {
             name: hardware.address.to_string(),
@@ -50,11 +56,9 @@ impl AssignedFunction {
             msi: view.msi.clone(),
             msix: view.msix.map(|(control, layout)| (control, Msix::new(layout))),
             awake: true,
+            doors: Doors::of(&hardware.facts),
             hardware,
-            places,
-            interrupts,
-            triggers,
-            owner,
+            wires,
         }
     }
 
@@ -113,6 +117,82 @@ impl AssignedFunction {
         changes
     }
 
+    /// Answers a read of a BAR or of the legacy VGA ranges where no door is.
+    fn read_registers(&self, bar: BarIndex, offset: u64, data: &mut [u8]) {
+        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
+            MsixPart::Table(at) => {
+                if let Some((_, msix)) = &self.msix {
+                    msix.read_table(at, data);
+                }
+            }
+            MsixPart::Pending(at) => self.read_pending(at, data),
+            MsixPart::Neither => {
+                let device = self.hardware.device.as_ref();
+                let (region, start) = vga::region(bar);
+                if device.read(region, start.saturating_add(offset), data).is_err() {
+                    data.fill(0xff);
+                    self.hardware.health.suspect(device);
+                }
+            }
+        }
+    }
+
+    /// Takes a write of a BAR or of the legacy VGA ranges where no door is.
+    fn write_registers(&mut self, bar: BarIndex, offset: u64, data: &[u8]) -> Vec<Change> {
+        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
+            MsixPart::Table(at) => {
+                let change = self.msix.as_mut().and_then(|(_, msix)| msix.write_table(at, data));
+                change.map(Change::Msix).into_iter().collect()
+            }
+            MsixPart::Pending(_) => Vec::new(),
+            MsixPart::Neither => {
+                let device = self.hardware.device.as_ref();
+                let (region, start) = vga::region(bar);
+                if device.write(region, start.saturating_add(offset), data).is_err() {
+                    self.hardware.health.suspect(device);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn read_config_by_door(&mut self, at: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        for piece in pieces(at, data.len()) {
+            if let Some(data) = data.get_mut(piece.from..piece.from + piece.len) {
+                self.read_config(piece.offset, data);
+            }
+        }
+    }
+
+    fn write_config_by_door(&mut self, at: u16, data: &[u8]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for piece in pieces(at, data.len()) {
+            if let Some(data) = data.get(piece.from..piece.from + piece.len) {
+                changes.append(&mut self.write_config(piece.offset, data));
+            }
+        }
+        // The hierarchy sees config cycles alone.
+        changes.push(Change::Bars);
+        changes
+    }
+
+    /// A dword in a mirror of registers that are the hardware's alone needs no trap, once it is known.
+    fn note_for_shortcut(&self, bar: BarIndex, offset: u64, at: u16, data: &[u8]) {
+        let in_memory = self
+            .hardware
+            .bars
+            .iter()
+            .any(|found| found.bar.index == bar && found.bar.kind.space() == Space::Memory);
+        let stretches = self.hardware.view.areas.stretches(at, data.len());
+        let hardwares = stretches.iter().all(|(holder, _)| *holder == Holder::Hardware);
+        if let (true, Ok(dword)) =
+            (in_memory && hardwares && at >= register::EXTENDED_CAPABILITIES, data.try_into())
+        {
+            self.wires.shortcuts.note(bar, offset, u32::from_le_bytes(dword));
+        }
+    }
+
     fn read_pending(&self, offset: u64, data: &mut [u8]) {
         let Some((_, msix)) = &self.msix else { return };
         for (byte, at) in data.iter_mut().zip(offset..) {
@@ -122,7 +202,7 @@ impl AssignedFunction {
                 // A vector that may send now is not pending: its signal is on its way.
                 vector < msix.layout().vectors
                     && msix.message(vector).is_none()
-                    && self.triggers.is_pending(vector)
+                    && self.wires.triggers.is_pending(vector)
             };
             *byte = (0..8).filter(pending).fold(0, |byte, bit| byte | 1 << bit);
         }
@@ -152,10 +232,10 @@ impl Function for AssignedFunction {
         if closes {
             // Before the hardware hears of it: the kernel takes the pages of a function that does not decode away from
             // every map, and a vCPU that still reached them could not go on.
-            self.places.hide();
+            self.wires.places.hide();
         }
         if self.config.command() & (command::IO | command::MEMORY) != 0 {
-            self.interrupts.wake();
+            self.wires.interrupts.wake();
         }
         self.forward(offset, data);
         if power.is_some() {
@@ -163,7 +243,7 @@ impl Function for AssignedFunction {
         }
         if closes && self.decodes_memory() {
             // The hardware did not follow; the hierarchy sees no change, so nobody else would show them again.
-            self.places.show();
+            self.wires.places.show();
         }
         self.follow()
     }
@@ -180,12 +260,14 @@ impl Function for AssignedFunction {
     }
 
     fn reset(&mut self) -> Vec<Change> {
-        self.places.hide();
-        self.interrupts.stop();
-        self.triggers.clear();
+        self.wires.places.hide();
+        self.wires.interrupts.stop();
+        self.wires.triggers.clear();
+        self.wires.shortcuts.forget();
+        self.doors = Doors::of(&self.hardware.facts);
         // What it cannot be told is written here no more than by a bus that resets a dead card.
         let _ = self.hardware.quiet();
-        let outcome = self.hardware.reset(&self.owner);
+        let outcome = self.hardware.reset(&self.wires.owner);
         if outcome.hangs() {
             self.hardware.health.end_machine("its reset, which the guest asked for, does not end");
         }
@@ -202,20 +284,20 @@ impl Function for AssignedFunction {
             self.hardware.rom.read(&self.hardware, offset, data);
             return Vec::new();
         }
-        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
-            MsixPart::Table(at) => {
-                if let Some((_, msix)) = &self.msix {
-                    msix.read_table(at, data);
-                }
+        match self.doors.read(Access { bar, offset, len: data.len() }) {
+            Read::Hardware => self.read_registers(bar, offset, data),
+            Read::Config(at) => self.read_config_by_door(at, data),
+            Read::ConfigBeside(at) => {
+                self.read_registers(bar, offset, data);
+                self.read_config_by_door(at, data);
             }
-            MsixPart::Pending(at) => self.read_pending(at, data),
-            MsixPart::Neither => {
-                let device = self.hardware.device.as_ref();
-                let (region, start) = vga::region(bar);
-                if device.read(region, start.saturating_add(offset), data).is_err() {
-                    data.fill(0xff);
-                    self.hardware.health.suspect(device);
-                }
+            Read::Table(at) => match &self.msix {
+                Some((_, msix)) => msix.read_table(at, data),
+                None => data.fill(0),
+            },
+            Read::Value(value) => {
+                let bytes = value.to_le_bytes().into_iter().chain(std::iter::repeat(0));
+                data.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
             }
         }
         Vec::new()
@@ -225,19 +307,20 @@ impl Function for AssignedFunction {
         if bar == BarIndex::ROM {
             return Vec::new();
         }
-        match self.msix.as_ref().map_or(MsixPart::Neither, |(_, msix)| msix.layout().part(bar, offset)) {
-            MsixPart::Table(at) => {
-                let change = self.msix.as_mut().and_then(|(_, msix)| msix.write_table(at, data));
-                change.map(Change::Msix).into_iter().collect()
+        match self.doors.write(Access { bar, offset, len: data.len() }, data) {
+            Write::Hardware => self.write_registers(bar, offset, data),
+            Write::Config(at) => {
+                self.note_for_shortcut(bar, offset, at, data);
+                self.write_config_by_door(at, data)
             }
-            MsixPart::Pending(_) => Vec::new(),
-            MsixPart::Neither => {
-                let device = self.hardware.device.as_ref();
-                let (region, start) = vga::region(bar);
-                if device.write(region, start.saturating_add(offset), data).is_err() {
-                    self.hardware.health.suspect(device);
-                }
-                Vec::new()
+            Write::ConfigAndHardware(at) => {
+                let changes = self.write_config_by_door(at, data);
+                self.write_registers(bar, offset, data).into_iter().chain(changes).collect()
+            }
+            Write::Table(at, value) => {
+                let change =
+                    self.msix.as_mut().and_then(|(_, msix)| msix.write_table(at, &value.to_le_bytes()));
+                change.map(Change::Msix).into_iter().collect()
             }
         }
     }

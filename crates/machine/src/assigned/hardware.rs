@@ -9,12 +9,13 @@ use linux::memory::MappingRange;
 use linux::vfio::config::{Config, ResetWays, capabilities, command};
 use linux::vfio::{Area, Cause, Device, DeviceError, IrqIndex, Operation};
 use pci::capability::standard_id;
-use pci::{BarIndex, Link, LinkSpeed};
+use pci::{Bar, BarIndex, Link, LinkSpeed, Msi};
 use spec::{AssignedReport, PciAddress, ResetWay};
 
 use super::bars::{self, AssignedBar};
 use super::config::{self, Offered, View, ViewError};
 use super::health::{Health, explain};
+use super::quirk::{self, Doors, Facts};
 use super::reset::{self, DEADLINE, ResetOutcome, SlotOwner};
 use super::rom::{GuestRom, LazyRom, RomLie};
 use super::snapshot::Snapshot;
@@ -28,6 +29,8 @@ pub(crate) struct Hardware {
     // Only if the guest is to have them.
     pub(crate) legacy_vga: Option<LegacyVga>,
     pub(crate) view: View,
+    /// What decides which ways around config space it has.
+    pub(crate) facts: Facts,
     pub(crate) reset_ways: ResetWays,
     pub(crate) rom: LazyRom,
     pub(crate) health: Health,
@@ -114,11 +117,14 @@ impl Hardware {
         }
         let offered = offered(device.as_ref(), &snapshot)?;
         let mut bars = bars::read(device.as_ref(), &snapshot)?;
+        let terms = terms.for_card(&snapshot, &health);
         let rom_size = terms.rom.bar_size(device.as_ref())?;
         let declared: Vec<_> = bars.iter().map(|bar| bar.bar).collect();
         let view = config::build(&snapshot, &declared, rom_size, offered)?;
-        if let Some(layout) = view.msix_layout() {
-            bars.iter_mut().for_each(|bar| bar.cut_around(layout));
+        let facts = facts(&snapshot, declared, &view, &terms);
+        for bar in &mut bars {
+            view.msix_layout().into_iter().for_each(|layout| bar.cut_around(layout));
+            Doors::of(&facts).trapped().for_each(|(index, bytes)| bar.trap(index, &bytes));
         }
         let legacy_vga = match terms.legacy_vga {
             true => Some(LegacyVga::of(device.as_ref())?.ok_or(ExamineError::NoLegacyVga)?),
@@ -131,7 +137,7 @@ impl Hardware {
         let firmware_reads_own = terms.firmware && rom_size != 0 && matches!(terms.rom, GuestRom::Own);
         let rom = LazyRom::new(terms.rom, &view.config);
         let hardware =
-            Self { address, device, bars, legacy_vga, view, reset_ways, rom, health, resets, mapped };
+            Self { address, device, bars, legacy_vga, view, facts, reset_ways, rom, health, resets, mapped };
         hardware.map_all()?;
         if hardware.legacy_vga.is_some() {
             hardware.rom.check_bios(&hardware).map_err(ExamineError::Rom)?;
@@ -217,6 +223,30 @@ impl Hardware {
     /// The best link it can have; a conventional function has none, and its port shows the slowest.
     pub(crate) fn link(&self) -> Link {
         self.view.link.unwrap_or(Link { speed: LinkSpeed::Gen1, width: 1 })
+    }
+}
+
+impl Terms {
+    /// The same, with what is known to be wrong for a card.
+    fn for_card(mut self, config: &Snapshot<'_>, health: &Health) -> Self {
+        let ids = (config.u16(pci::register::VENDOR_ID), config.u16(pci::register::DEVICE_ID));
+        if matches!(self.rom, GuestRom::Own) && quirk::hides_rom(ids.0, ids.1) {
+            self.rom = GuestRom::Hidden;
+            health.note("its option ROM is known to hang in virtual machines, so the guest sees none; give a file of it (`rom=FILE`) to show one all the same");
+        }
+        self
+    }
+}
+
+fn facts(config: &Snapshot<'_>, bars: Vec<Bar>, view: &View, terms: &Terms) -> Facts {
+    Facts {
+        vendor: config.u16(pci::register::VENDOR_ID),
+        device: config.u16(pci::register::DEVICE_ID),
+        class: config.u32(pci::register::REVISION) >> 8,
+        bars,
+        config_size: u16::try_from(config.size()).unwrap_or(u16::MAX),
+        msi: view.msi.as_ref().map(Msi::offset),
+        legacy_vga: terms.legacy_vga,
     }
 }
 

@@ -20,6 +20,7 @@ mod health;
 mod interrupts;
 mod open;
 mod placement;
+mod quirk;
 mod reset;
 mod rom;
 mod slots;

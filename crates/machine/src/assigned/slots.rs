@@ -11,9 +11,10 @@ use linux::vfio::add_to_kvm;
 use pci::{Bar, Change, FunctionId, Link, Place, RootPort, RootPortOptions, register};
 use spec::ResetWay;
 
-use super::function::AssignedFunction;
+use super::function::{AssignedFunction, Wires};
 use super::interrupts::{Interrupts, PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
+use super::quirk::{Bell, Shortcuts};
 use super::reset::{GuestSlot, SlotOwner};
 use super::{AssignError, Assigned, Function};
 use crate::followers::{Dma, KvmSlots, MemoryFollower};
@@ -38,6 +39,7 @@ pub(crate) struct Sockets<'a> {
 pub(crate) struct Plugged {
     interrupts: BTreeMap<FunctionId, Arc<Interrupts>>,
     places: Vec<Arc<BarPlaces>>,
+    shortcuts: Vec<Arc<Shortcuts>>,
     // KVM knows of the functions as long as this is open.
     _known: Option<VfioDevice>,
 }
@@ -136,23 +138,27 @@ impl Assigned {
         let places = Arc::new(BarPlaces::new(Arc::clone(hardware), followers));
         let triggers = Triggers::default();
         let interrupts = Arc::new(Interrupts::new(Arc::clone(hardware), triggers.clone()));
-        let end = AssignedFunction::new(
-            Arc::clone(hardware),
-            Arc::clone(&places),
-            Arc::clone(&interrupts),
-            triggers.clone(),
-            Arc::clone(&port.owner),
-        );
+        let shortcuts = Arc::new(Shortcuts::new(Arc::clone(hardware), bell(into.vm)));
+        let wires = Wires {
+            places: Arc::clone(&places),
+            interrupts: Arc::clone(&interrupts),
+            triggers: triggers.clone(),
+            shortcuts: Arc::clone(&shortcuts),
+            owner: Arc::clone(&port.owner),
+        };
+        let end = AssignedFunction::new(Arc::clone(hardware), wires);
         let place = Place::Slot { port: port.id, function: function.place.function };
         let id = into.pci.add(place, Arc::new(Mutex::new(end)))?;
         into.messages.plug(id, triggers);
         into.pci.follow_bars(id, Box::new(Placement(Arc::clone(&places))));
+        into.pci.follow_bars(id, Box::new(Arc::clone(&shortcuts)));
         if let Some(gsi) = into.pci.intx_gsi(id) {
             let vm = into.vm.clone();
             interrupts.connect_pin(Box::new(move || wire(&vm, gsi)));
         }
         plugged.interrupts.insert(id, interrupts);
         plugged.places.push(places);
+        plugged.shortcuts.push(shortcuts);
         Ok(())
     }
 
@@ -219,6 +225,15 @@ fn atomics(slot: &[Function]) -> u8 {
     u8::from(widths.bits32) | u8::from(widths.bits64) << 1 | u8::from(widths.bits128) << 2
 }
 
+/// Rings for a write that KVM takes without an exit to us.
+fn bell(vm: &Vm) -> Bell {
+    let vm = vm.clone();
+    Box::new(move |address, value, event| {
+        let bell = vm.ioevent_of(address, value, event).ok()?;
+        Some(Box::new(bell))
+    })
+}
+
 fn wire(vm: &Vm, gsi: u32) -> Result<PinWire, WireError> {
     let event = || new_event().map(Arc::new).map_err(WireError::Event);
     let (trigger, resample) = (event()?, event()?);
@@ -247,6 +262,9 @@ impl Plugged {
     pub(crate) fn stop(&self) {
         for interrupts in self.interrupts.values() {
             interrupts.stop();
+        }
+        for shortcuts in &self.shortcuts {
+            shortcuts.forget();
         }
         for places in &self.places {
             places.hide();

@@ -1,160 +1,23 @@
 //! Assigned functions on a fake device: what the guest sees of hostile hardware, what the hardware sees of a hostile guest.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use linux::iommu::fake::FakeAddressSpace;
-use linux::memory::MappingRange;
-use linux::vfio::config::{Config, command};
 use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, Removal, Script};
-use linux::vfio::{Device, DeviceError, Errno, IrqIndex, Operation, RegionIndex};
-use pci::capability::{walk_extended, walk_standard};
-use pci::{BarIndex, Bdf, Change, Function, FunctionId, Hierarchy, Mapping, Place, Space};
+use linux::vfio::{Device, Errno, IrqIndex, Operation, RegionIndex};
+use pci::{BarIndex, Change, Function, Mapping, Space};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::RngSeed;
 
-use super::function::AssignedFunction;
 use super::hardware::Hardware;
-use super::interrupts::{Interrupts, PinWire, WireError};
+use super::interrupts::{PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
-use super::reset::SlotOwner;
 use super::slots::Plugged;
-use super::testing;
-use crate::events::{Event, Events};
-use crate::followers::{Dma, FollowError, MemoryFollower};
-use crate::messages::Triggers;
+use super::testing::{self, Bench};
+use crate::events::Event;
+use crate::followers::Dma;
 use crate::pci_host::BarFollower;
-
-/// Owns nothing besides the function.
-struct Alone;
-
-impl SlotOwner for Alone {
-    fn reset_slot(&self, device: &dyn Device) -> Result<(), DeviceError> {
-        device.hot_reset(linux::vfio::Ownership::Groups(&[]))
-    }
-}
-
-/// Shows memory to nobody, keeps account, and looks whether the device decodes whenever something is shown.
-#[derive(Clone)]
-struct Slots {
-    shown: Arc<Mutex<BTreeMap<u64, u64>>>,
-    device: Arc<FakeDevice>,
-    broken: bool,
-}
-
-impl MemoryFollower for Slots {
-    fn show(&self, guest: u64, memory: &MappingRange) -> Result<(), FollowError> {
-        if self.broken {
-            let operation = linux::iommu::IommuOperation::Limits;
-            return Err(linux::iommu::IommuError::new(operation, Errno::NOSPC).into());
-        }
-        assert!(self.shown.lock().unwrap().insert(guest, memory.len() as u64).is_none());
-        Ok(())
-    }
-
-    fn hide(&self, guest: u64, len: u64) -> Result<(), FollowError> {
-        assert_eq!(self.shown.lock().unwrap().remove(&guest), Some(len));
-        let decodes =
-            Config(self.device.as_ref()).read_u16(4).is_ok_and(|value| value & command::MEMORY != 0);
-        assert!(decodes, "taken away only after the hardware stopped answering");
-        Ok(())
-    }
-}
-
-/// A function in its slot, reached as a guest does.
-struct Bench {
-    device: Arc<FakeDevice>,
-    hardware: Arc<Hardware>,
-    events: Arc<Events>,
-    interrupts: Arc<Interrupts>,
-    triggers: Triggers,
-    function: Arc<Mutex<AssignedFunction>>,
-    hierarchy: Hierarchy,
-    id: FunctionId,
-    placement: Placement,
-    shown: Arc<Mutex<BTreeMap<u64, u64>>>,
-}
-
-const APERTURES: pci::Apertures = pci::Apertures {
-    low: 0x8000_0000..0xfec0_0000,
-    high: 0x10_0000_0000..0x20_0000_0000,
-    io: 0x1000..0x1_0000,
-};
-const BDF: Bdf = Bdf::new(0, 3, 0).unwrap();
-
-impl Bench {
-    fn new(script: Script) -> Self {
-        Self::with(script, false)
-    }
-
-    fn with(script: Script, broken_slots: bool) -> Self {
-        let device = Arc::new(FakeDevice::new(script).unwrap());
-        let (hardware, events) = testing::hardware(&device);
-        hardware.quiet().unwrap();
-        let shown = Arc::<Mutex<BTreeMap<u64, u64>>>::default();
-        let slots = Slots { shown: Arc::clone(&shown), device: Arc::clone(&device), broken: broken_slots };
-        let places = Arc::new(BarPlaces::new(Arc::clone(&hardware), vec![Box::new(slots)]));
-        let triggers = Triggers::default();
-        let interrupts = Arc::new(Interrupts::new(Arc::clone(&hardware), triggers.clone()));
-        let function = Arc::new(Mutex::new(AssignedFunction::new(
-            Arc::clone(&hardware),
-            Arc::clone(&places),
-            Arc::clone(&interrupts),
-            triggers.clone(),
-            Arc::new(Alone),
-        )));
-        let mut hierarchy = Hierarchy::new(APERTURES);
-        let (id, _) =
-            hierarchy.add(Place::Root { device: 3, function: 0 }, Arc::clone(&function) as _).unwrap();
-        let placement = Placement(places);
-        Self { device, hardware, events, interrupts, triggers, function, hierarchy, id, placement, shown }
-    }
-
-    /// Writes config space and carries the effects out in their order, as the machine does.
-    fn write(&mut self, offset: u16, data: &[u8]) {
-        for effect in self.hierarchy.write_config(BDF, offset, data) {
-            match effect {
-                pci::Effect::Map(mapping) => self.placement.map(&mapping),
-                pci::Effect::Unmap(mapping) => self.placement.unmap(&mapping),
-                pci::Effect::Changed(_, change) => self.interrupts.follow(&change),
-            }
-        }
-    }
-
-    fn read(&self, offset: u16) -> u32 {
-        let mut data = [0; 4];
-        self.hierarchy.read_config(BDF, offset, &mut data);
-        u32::from_le_bytes(data)
-    }
-
-    fn shown(&self) -> Vec<(u64, u64)> {
-        self.shown.lock().unwrap().iter().map(|(guest, len)| (*guest, *len)).collect()
-    }
-
-    fn table(&mut self, offset: u64, data: &[u8]) {
-        let changes = self.function.lock().unwrap().write_bar(BAR0, offset, data);
-        changes.iter().for_each(|change| self.interrupts.follow(change));
-    }
-
-    fn standard(&self) -> Vec<(u16, u16)> {
-        let chain = walk_standard(|offset| self.byte(offset));
-        assert_eq!(chain.flaw, None, "the guest's chain is sound");
-        chain.capabilities.iter().map(|found| (found.id, found.offset)).collect()
-    }
-
-    fn extended(&self) -> Vec<(u16, u16)> {
-        let chain = walk_extended(|offset| self.byte(offset));
-        assert_eq!(chain.flaw, None, "the guest's chain is sound");
-        chain.capabilities.iter().map(|found| (found.id, found.offset)).collect()
-    }
-
-    fn byte(&self, offset: u16) -> u8 {
-        let mut data = [0];
-        self.hierarchy.read_config(BDF, offset, &mut data);
-        data[0]
-    }
-}
 
 const BAR0: pci::BarIndex = pci::BarIndex::bar(0).unwrap();
 const MSIX_AT: u16 = 0x70;
@@ -325,18 +188,18 @@ fn vectors_are_armed_as_the_guest_lets_them_speak_and_the_pin_comes_back() {
     let mut bench = Bench::new(card());
     enable(&mut bench);
     for vector in [1_u64, 5] {
-        bench.table(0x2000 + vector * 16, &0xfee0_0000_u64.to_le_bytes());
-        bench.table(0x2008 + vector * 16, &0x31_u64.to_le_bytes());
+        bench.write_bar(BAR0, 0x2000 + vector * 16, &0xfee0_0000_u64.to_le_bytes());
+        bench.write_bar(BAR0, 0x2008 + vector * 16, &0x31_u64.to_le_bytes());
     }
     bench.write(MSIX_AT + 2, &[0x07, 0x80]);
     assert_eq!(
         (bench.device.enabled(), bench.device.armed(IrqIndex::Msix)),
         (Some(IrqIndex::Msix), vec![1, 5])
     );
-    bench.table(0x2000 + 12, &[0; 4]);
+    bench.write_bar(BAR0, 0x2000 + 12, &[0; 4]);
     assert_eq!(bench.device.armed(IrqIndex::Msix), [0, 1, 5]);
     // Masked: still armed, what comes waits in the trigger and shows as pending.
-    bench.table(0x2000 + 16 + 12, &[1, 0, 0, 0]);
+    bench.write_bar(BAR0, 0x2000 + 16 + 12, &[1, 0, 0, 0]);
     assert!(bench.device.raise(IrqIndex::Msix, 1) && bench.triggers.is_pending(1));
     let mut pending = [0; 8];
     bench.function.lock().unwrap().read_bar(BAR0, 0x3000, &mut pending);
@@ -392,7 +255,7 @@ fn msi_has_the_vectors_that_were_granted_and_that_the_host_has() {
 fn a_reset_of_the_slot_resets_the_hardware_and_forgets_what_was_programmed() {
     let mut bench = Bench::new(card());
     enable(&mut bench);
-    bench.table(0x2000 + 12, &[0; 4]);
+    bench.write_bar(BAR0, 0x2000 + 12, &[0; 4]);
     bench.write(MSIX_AT + 2, &[0x07, 0x80]);
     let changes = bench.function.lock().unwrap().reset();
     assert!(changes.iter().any(|change| matches!(change, Change::Msix(change) if !change.enabled)));
@@ -485,7 +348,7 @@ proptest! {
         for deed in deeds {
             match deed {
                 Deed::Config(offset, data) => bench.write(offset, &data),
-                Deed::Table(offset, data) => bench.table(offset, &data),
+                Deed::Table(offset, data) => bench.write_bar(BAR0, offset, &data),
                 Deed::Look(offset) => drop(bench.read(offset)),
                 // As the guest's bridge would: the hierarchy learns of it afterwards.
                 Deed::Reset => {
@@ -493,7 +356,7 @@ proptest! {
                     changes.iter().for_each(|change| bench.interrupts.follow(change));
                     for effect in bench.hierarchy.refresh(bench.id) {
                         if let pci::Effect::Unmap(mapping) = effect {
-                            bench.placement.unmap(&mapping);
+                            bench.followers[0].unmap(&mapping);
                         }
                     }
                 }
@@ -508,7 +371,7 @@ proptest! {
         bench.function.lock().unwrap().reset();
         for effect in bench.hierarchy.refresh(bench.id) {
             if let pci::Effect::Unmap(mapping) = effect {
-                bench.placement.unmap(&mapping);
+                bench.followers[0].unmap(&mapping);
             }
         }
         enable(&mut bench);

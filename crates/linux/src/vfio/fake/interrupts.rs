@@ -204,7 +204,7 @@ fn notify(fd: BorrowedFd<'_>) -> bool {
 }
 
 /// Takes what was signalled; whether anything was.
-fn drain(fd: BorrowedFd<'_>) -> bool {
+pub(super) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut ready = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut ready, Some(&now)).is_ok_and(|count| count > 0) && rustix::io::read(fd, &mut [0_u8; 8]).is_ok()

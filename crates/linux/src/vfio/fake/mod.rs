@@ -9,9 +9,10 @@ mod interrupts;
 mod script;
 #[cfg(test)]
 mod tests;
+mod written_on_event;
 
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use self::config_space::{Asked, ConfigSpace};
 use self::interrupts::Interrupts;
 pub use self::script::{FakeBar, FakeIrqs, FakeReset, FakeRom, Script};
+use self::written_on_event::WrittenOnEvent;
 use super::kernel_device::mapped_len;
 use super::{
     Area, Cause, Device, DeviceError, DeviceInfo, IrqAction, IrqIndex, IrqInfo, Operation, Ownership,
@@ -55,6 +57,7 @@ pub struct FakeDevice {
 struct State {
     config: ConfigSpace,
     interrupts: Interrupts,
+    written_on_event: WrittenOnEvent,
     removal: Option<Removal>,
     remove_in: Option<(usize, Removal)>,
     fail_in: Option<(usize, Errno)>,
@@ -74,6 +77,7 @@ impl FakeDevice {
         let state = State {
             config: ConfigSpace::new(&script),
             interrupts: Interrupts::default(),
+            written_on_event: WrittenOnEvent::default(),
             removal: None,
             remove_in: None,
             fail_in: None,
@@ -119,6 +123,17 @@ impl FakeDevice {
     /// Whether the pin is masked.
     pub fn is_masked(&self) -> bool {
         self.lock().interrupts.is_masked()
+    }
+
+    /// Writes what the kernel writes for the events that were signalled since, and gives it.
+    pub fn write_for_events(&self) -> Vec<(RegionIndex, u64, u32)> {
+        let due = self.lock().written_on_event.due();
+        for (region, offset, value) in &due {
+            if let Ok(memory) = self.memory_of(*region) {
+                let _ = rustix::io::pwrite(memory, &value.to_le_bytes(), *offset);
+            }
+        }
+        due
     }
 
     /// Resets that worked, of any kind.
@@ -350,6 +365,27 @@ impl Device for FakeDevice {
         let operation = Operation::Write { region, offset, len: data.len() };
         let done = self.write_bytes(region, offset, data, &operation);
         done.map_err(|cause| DeviceError::new(operation, cause))
+    }
+
+    fn write_on_event(
+        &self,
+        region: RegionIndex,
+        offset: u64,
+        value: u32,
+        event: Option<BorrowedFd<'_>>,
+    ) -> Result<(), DeviceError> {
+        let operation = Operation::WriteOnEvent { region, offset, value };
+        let made = self.begin(&operation).and_then(|mut state| {
+            let bar = self.script.bars.get(region.0 as usize).and_then(Option::as_ref).ok_or(Errno::INVAL)?;
+            if offset.checked_add(4).is_none_or(|end| end > bar.size) {
+                return Err(Cause::Outside { size: bar.size });
+            }
+            if !offset.is_multiple_of(4) || !table_part(&state, region, offset, 4).is_empty() {
+                return Err(Errno::INVAL.into());
+            }
+            Ok(state.written_on_event.set((region, offset, value), event)?)
+        });
+        made.map_err(|cause| DeviceError::new(operation, cause))
     }
 
     fn map(&self, region: RegionIndex, area: Area) -> Result<Mapping, DeviceError> {
