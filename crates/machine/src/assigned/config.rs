@@ -41,6 +41,8 @@ pub(crate) struct View {
     pub(crate) msix: Option<(u16, MsixLayout)>,
     /// Where its power state is controlled, if it has power management.
     pub(crate) power_control: Option<u16>,
+    /// The bytes, and the bit in each, by which a driver orders a reset of the function.
+    pub(crate) reset_orders: Vec<(u16, u8)>,
     /// Its link as it could be at best; `None` for a conventional function.
     pub(crate) link: Option<Link>,
     /// What was wrong with its chains; they end there.
@@ -89,8 +91,16 @@ pub(crate) fn build(
     let pin = Pin::from_register(hardware.u8(register::INTERRUPT_PIN)).filter(|_| offered.pin);
     config.set_interrupt_pin(pin);
 
-    let mut view =
-        View { config, areas, msi: None, msix: None, power_control: None, link: None, flaws: Vec::new() };
+    let mut view = View {
+        config,
+        areas,
+        msi: None,
+        msix: None,
+        power_control: None,
+        reset_orders: Vec::new(),
+        link: None,
+        flaws: Vec::new(),
+    };
     view.add_standard(hardware, bars, offered);
     let chain = walk_extended(|offset| hardware.u8(offset));
     view.flaws.extend(chain.flaw);
@@ -153,6 +163,14 @@ impl View {
             standard_id::MSIX => self.msix.is_none() && self.add_msix(found, hardware, bars, offered.msix),
             standard_id::POWER_MANAGEMENT => self.add_power(found),
             standard_id::EXPRESS => self.link.is_none() && express::show(self, found, hardware),
+            ADVANCED_FEATURES => {
+                if found.room >= ADVANCED_BYTES
+                    && hardware.u8(found.offset + ADVANCED_CAPABILITIES) & ADVANCED_RESETS != 0
+                {
+                    self.reset_orders.push((found.offset + ADVANCED_CONTROL, ADVANCED_RESET));
+                }
+                true
+            }
             // Enhanced Allocation would contradict the BARs, which are ours.
             ENHANCED_ALLOCATION => false,
             _ => true,
@@ -203,6 +221,14 @@ impl View {
         true
     }
 }
+
+// Advanced Features, of conventional functions (PCI-SIG ECN Advanced Capabilities for Conventional PCI, 2006).
+const ADVANCED_FEATURES: u8 = 0x13;
+const ADVANCED_BYTES: u16 = 6;
+const ADVANCED_CAPABILITIES: u16 = 3;
+const ADVANCED_RESETS: u8 = 1 << 1;
+const ADVANCED_CONTROL: u16 = 4;
+const ADVANCED_RESET: u8 = 1;
 
 /// Enhanced Allocation (PCI Express Base, section 7.8.5).
 const ENHANCED_ALLOCATION: u8 = 0x14;

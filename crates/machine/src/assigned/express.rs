@@ -12,6 +12,11 @@ use super::snapshot::Snapshot;
 
 // Offsets in the capability.
 const FLAGS: u16 = 0x02;
+const DEVICE_CAPABILITIES: u16 = 0x04;
+const FUNCTION_LEVEL_RESET: u32 = 1 << 28;
+const DEVICE_CONTROL: u16 = 0x08;
+/// In the upper byte of device control.
+const INITIATE_RESET: u8 = 1 << 7;
 const LINK_CAPABILITIES: u16 = 0x0c;
 const LINK_CONTROL: u16 = 0x10;
 const LINK_STATUS: u16 = 0x12;
@@ -36,6 +41,9 @@ pub(super) fn show(view: &mut View, found: &Capability, hardware: &Snapshot<'_>)
     let flags = hardware.u16(at + FLAGS);
     let kind = (flags & TYPE) >> 4;
     let integrated = kind == INTEGRATED_ENDPOINT;
+    if hardware.u32(at + DEVICE_CAPABILITIES) & FUNCTION_LEVEL_RESET != 0 {
+        view.reset_orders.push((at + DEVICE_CONTROL + 1, INITIATE_RESET));
+    }
     if found.room < VERSION_1_BYTES || !(integrated || matches!(kind, ENDPOINT | LEGACY_ENDPOINT)) {
         return false;
     }

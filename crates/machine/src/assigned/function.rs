@@ -3,14 +3,16 @@
 //! What is ours is answered from registers, the rest is carried to the hardware. Interrupts are wired by
 //! `interrupts`, mapped BARs shown by `placement`; the hierarchy says where. What leads around config space, `quirk` knows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use linux::vfio::RegionIndex;
+use linux::vfio::{Cause, RegionIndex};
 use pci::register::{self, command};
 use pci::{BarIndex, BarRange, Change, ConfigSpace, Function, Msi, Msix, MsixPart, Space, pieces};
 
 use super::areas::Holder;
 use super::hardware::Hardware;
+use super::health::explain;
 use super::interrupts::Interrupts;
 use super::placement::BarPlaces;
 use super::quirk::{Access, Doors, Read, Shortcuts, Write};
@@ -83,6 +85,33 @@ impl AssignedFunction {
                 self.hardware.health.suspect(self.hardware.device.as_ref());
             }
         }
+    }
+
+    /// Takes the orders to reset the function out of a write at `offset`; whether there were any.
+    ///
+    /// The kernel would carry them out within the write, for as long as the hardware likes.
+    fn take_reset_orders<'a>(&self, offset: u16, data: &'a [u8]) -> (Cow<'a, [u8]>, bool) {
+        let mut rest = Cow::Borrowed(data);
+        for (at, bit) in &self.hardware.view.reset_orders {
+            let Some(index) = at.checked_sub(offset).map(usize::from) else { continue };
+            if data.get(index).is_some_and(|byte| byte & bit != 0) {
+                rest.to_mut().iter_mut().skip(index).take(1).for_each(|byte| *byte &= !bit);
+            }
+        }
+        let ordered = matches!(rest, Cow::Owned(_));
+        (rest, ordered)
+    }
+
+    /// Resets the function because its driver says so. Config space stays as it is: the kernel restores the hardware's.
+    fn reset_by_order(&self) {
+        let Err(error) = self.hardware.reset_alone() else { return };
+        let health = &self.hardware.health;
+        if matches!(error.cause, Cause::Deadline(_)) {
+            health.end_machine("its reset, which its driver asked for, does not end");
+            return;
+        }
+        health.suspect(self.hardware.device.as_ref());
+        health.note(&format!("the reset that its driver asked for failed: {}", explain(&error)));
     }
 
     /// The power state that a write at `offset` asks for, if it does.
@@ -228,7 +257,9 @@ impl Function for AssignedFunction {
         let decoded = self.decodes_memory();
         self.config.write(offset, data);
         let power = self.asked_power_state(offset, data);
-        let closes = decoded && (!self.decodes_memory() || power.is_some_and(|state| state != 0));
+        let (data, resets) = self.take_reset_orders(offset, data);
+        let data = data.as_ref();
+        let closes = decoded && (resets || !self.decodes_memory() || power.is_some_and(|state| state != 0));
         if closes {
             // Before the hardware hears of it: the kernel takes the pages of a function that does not decode away from
             // every map, and a vCPU that still reached them could not go on.
@@ -238,11 +269,14 @@ impl Function for AssignedFunction {
             self.wires.interrupts.wake();
         }
         self.forward(offset, data);
-        if power.is_some() {
+        if resets {
+            self.reset_by_order();
+        }
+        if power.is_some() || resets {
             self.awake = self.reached_power_state();
         }
         if closes && self.decodes_memory() {
-            // The hardware did not follow; the hierarchy sees no change, so nobody else would show them again.
+            // It is back, or the hardware did not follow; the hierarchy sees no change, so nobody else would show them again.
             self.wires.places.show();
         }
         self.follow()

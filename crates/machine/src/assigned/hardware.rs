@@ -173,11 +173,7 @@ impl Hardware {
     /// Resets the function by the first way that works, and tells when none does.
     pub(crate) fn reset(&self, owner: &Arc<dyn SlotOwner>) -> ResetOutcome {
         let outcome = reset::reset(&self.device, self.reset_ways, owner, DEADLINE);
-        {
-            let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
-            resets.worked = resets.worked.saturating_add(u32::from(outcome.by.is_some()));
-            resets.last = outcome.by;
-        }
+        self.note_reset(outcome.by);
         if outcome.by.is_none() {
             let tried: Vec<_> =
                 outcome.failed.iter().map(|(rung, error)| format!("{rung}: {}", explain(error))).collect();
@@ -188,6 +184,20 @@ impl Hardware {
             ));
         }
         outcome
+    }
+
+    /// Resets the function alone, as its driver orders it.
+    pub(crate) fn reset_alone(&self) -> Result<(), DeviceError> {
+        let device = Arc::clone(&self.device);
+        let outcome = reset::within(DEADLINE, move || device.reset());
+        self.note_reset(outcome.is_ok().then_some(ResetWay::Function));
+        outcome
+    }
+
+    fn note_reset(&self, by: Option<ResetWay>) {
+        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        resets.worked = resets.worked.saturating_add(u32::from(by.is_some()));
+        resets.last = by;
     }
 
     /// What became of it so far.

@@ -5,6 +5,7 @@
 //! listened to a vector's trigger before this module arms the vector. Nothing here is undone by masking: a masked
 //! vector's signals wait in its trigger.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,6 +56,8 @@ struct State {
     // Whether the guest has let the function decode: no driver makes one that does not use its pin.
     awake: bool,
     enabled: Enabled,
+    // The vectors of MSI-X that the guest lets speak now.
+    speaking: BTreeSet<u32>,
 }
 
 /// The one kind of interrupt that VFIO has enabled.
@@ -135,19 +138,27 @@ impl Interrupts {
 
     fn follow_msix(&self, state: &mut State, change: &MsixChange) {
         let on = matches!(state.enabled, Enabled::Messages(IrqIndex::Msix, _));
+        for changed in &change.vectors {
+            let vector = changed.vector.into();
+            let _ = match changed.message {
+                Some(_) => state.speaking.insert(vector),
+                None => state.speaking.remove(&vector),
+            };
+        }
         if !change.enabled {
             if on {
                 self.back_to_pin(state);
             }
             return;
         }
-        let speaking = change.vectors.iter().filter(|vector| vector.message.is_some());
-        let vectors: Vec<_> = speaking.map(|vector| u32::from(vector.vector)).collect();
         if !on {
+            // All of them: what the host could not give before, it may have now.
+            let vectors: Vec<_> = state.speaking.iter().copied().collect();
             let outcome = self.enable(state, IrqIndex::Msix, &vectors);
             self.tell("its MSI-X interrupts do not work", outcome);
         } else if let Enabled::Messages(_, messages) = &mut state.enabled {
-            for vector in vectors {
+            let speak = change.vectors.iter().filter(|vector| vector.message.is_some());
+            for vector in speak.map(|vector| u32::from(vector.vector)) {
                 if !messages.is_armed(vector) {
                     let outcome = self.arm(messages, vector);
                     self.tell(&format!("its MSI-X vector {vector} does not work"), outcome);

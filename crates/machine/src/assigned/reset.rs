@@ -109,7 +109,7 @@ pub(crate) fn reset(
 }
 
 /// Does `job` on a thread of its own and waits so long for it. A job that takes longer is left to itself.
-fn within(
+pub(crate) fn within(
     deadline: Duration,
     job: impl FnOnce() -> Result<(), DeviceError> + Send + 'static,
 ) -> Result<(), DeviceError> {

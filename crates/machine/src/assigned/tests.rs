@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use linux::iommu::fake::FakeAddressSpace;
-use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, Removal, Script};
+use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, FakeReset, Removal, Script};
 use linux::vfio::{Device, Errno, IrqIndex, Operation, RegionIndex};
 use pci::{BarIndex, Change, Function, Mapping, Space};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
@@ -207,6 +207,59 @@ fn vectors_are_armed_as_the_guest_lets_them_speak_and_the_pin_comes_back() {
     bench.write(MSIX_AT + 2, &[0x07, 0]);
     assert_eq!(bench.device.enabled(), None, "this bench has no wire for the pin");
     assert_eq!(bench.events.take(), None);
+}
+
+#[test]
+fn vectors_that_could_not_be_had_are_armed_with_the_next() {
+    let mut bench = Bench::new(card());
+    enable(&mut bench);
+    bench.write_bar(BAR0, 0x2000 + 12, &[0; 4]);
+    // The kernel is asked how many vectors there are, and then for them.
+    bench.device.fail_after(1, Errno::NOMEM);
+    bench.write(MSIX_AT + 2, &[0x07, 0x80]);
+    assert_eq!(bench.device.enabled(), None);
+    assert!(matches!(bench.events.take(), Some(Event::Note(_))));
+    bench.write_bar(BAR0, 0x2000 + 16 + 12, &[0; 4]);
+    assert_eq!(bench.device.armed(IrqIndex::Msix), [0, 1]);
+}
+
+#[test]
+fn a_reset_that_the_driver_orders_is_watched_and_leaves_config_space() {
+    let without = card().with_config(0x84, &[0; 4]);
+    let advanced = Script::new(1, 2)
+        .with_capability(0x80, 0x13, &[6, 0b11, 0, 0])
+        .with_bar(0, FakeBar::memory64(0x8000));
+    for (script, order, data, rest) in [
+        (card(), 0x88, [0x10, 0x80], [0x10, 0x00]),
+        (card(), 0x88, [0x10, 0x00], [0x10, 0x00]),
+        // It says that it has no such reset, and so the bit means nothing.
+        (without, 0x88, [0x10, 0x80], [0x10, 0x80]),
+        (advanced, 0x84, [1, 0], [0, 0]),
+    ] {
+        let resets = u32::from(data != rest);
+        let mut bench = Bench::new(script);
+        bench.write(0x10, &0x9000_0000_u32.to_le_bytes());
+        bench.write(0x14, &[0; 4]);
+        bench.write(0x04, &[0x06, 0]);
+        let shown = bench.shown();
+        assert!(!shown.is_empty());
+        bench.write(order, &data);
+        assert_eq!((bench.device.resets(), bench.hardware.report().resets), (resets, resets));
+        assert_eq!((bench.shown(), bench.read(0x10) & !0xf), (shown, 0x9000_0000));
+        let mut seen = Vec::new();
+        for call in bench.device.calls() {
+            if let Operation::Write { region: RegionIndex::CONFIG, offset, len } = call {
+                seen.push((offset, len));
+            }
+        }
+        assert!(seen.contains(&(order.into(), 2)), "the rest of the register is the hardware's: {seen:x?}");
+        let mut bytes = [0; 2];
+        bench.device.read(RegionIndex::CONFIG, order.into(), &mut bytes).unwrap();
+        assert_eq!(bytes[0] & 0x10, rest[0] & 0x10);
+    }
+    let mut bench = Bench::new(Script { reset: FakeReset::Fails(Errno::NOTTY), ..card() });
+    bench.write(0x88, &[0, 0x80]);
+    assert!(matches!(bench.events.take(), Some(Event::Note(text)) if text.contains("failed")));
 }
 
 #[test]
