@@ -218,6 +218,20 @@ impl Request {
     }
 }
 
+impl Drop for Assigned {
+    /// Closes the functions, all at once: the kernel resets each one then, and waits 100 ms for it.
+    fn drop(&mut self) {
+        self.attention = Attention::default();
+        self.devices.clear();
+        std::thread::scope(|scope| {
+            for function in self.functions.drain(..) {
+                // Without a thread it is closed here.
+                let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(function));
+            }
+        });
+    }
+}
+
 impl Assigned {
     /// Whether a function has the legacy VGA ranges, so that firmware writes its messages there.
     pub(crate) fn has_primary_display(&self) -> bool {
