@@ -212,7 +212,12 @@ impl View {
             })
         };
         // Hardware may lie: a table outside its BAR could never be programmed.
-        if !inside(layout.table_bar, layout.table()) || !inside(layout.pending_bar, layout.pending()) {
+        if !inside(layout.table_bar, layout.table()) {
+            return false;
+        }
+        let layout =
+            if inside(layout.pending_bar, layout.pending()) { layout } else { pending_behind_table(layout) };
+        if !inside(layout.pending_bar, layout.pending()) {
             return false;
         }
         Msix::new(layout).define_at(&mut self.config, found.offset);
@@ -220,6 +225,13 @@ impl View {
         self.msix = Some((found.offset + MESSAGE_CONTROL, layout));
         true
     }
+}
+
+/// Puts the pending bits right behind the table. Some virtual functions say that theirs are outside of their BAR (Chelsio T5
+/// and Kunlun, QEMU hw/vfio/pci.c, vfio_msix_early_setup); they are ours to answer in any case.
+fn pending_behind_table(layout: MsixLayout) -> MsixLayout {
+    let behind = u32::try_from(layout.table().end).unwrap_or(u32::MAX & !7);
+    MsixLayout { pending_bar: layout.table_bar, pending_offset: behind, ..layout }
 }
 
 // Advanced Features, of conventional functions (PCI-SIG ECN Advanced Capabilities for Conventional PCI, 2006).

@@ -76,6 +76,7 @@ fn hostile_chains_give_the_guest_a_sound_one() {
     let ones = card().with_config(0x49, &[0xf0]).with_config(0xf0, &[0xff, 0xff]);
     let overlapping = card().with_config(0x41, &[0x44]).with_config(0x44, &[0x05, 0x48]);
     let two_of_a_kind = card().with_capability(0xc4, 0x11, &[7, 0, 0, 0x20, 0, 0, 0, 0x30, 0, 0]);
+    let pending_outside = card().with_config(0x78, &[0x00, 0x80, 0, 0]);
     let table_outside = card().with_config(0x74, &[0x00, 0x80, 0, 0]);
     let table_nowhere = card().with_config(0x74, &[0x06, 0x20, 0, 0]);
     let table_in_ports = card().with_config(0x74, &[0x04, 0, 0, 0]);
@@ -85,12 +86,30 @@ fn hostile_chains_give_the_guest_a_sound_one() {
         ("all-ones", ones, vec![(1, 0x40), (5, 0x48)]),
         ("overlap", overlapping, vec![(5, 0x48), (0x11, 0x70), (0x10, 0x80)]),
         ("two MSI-X", two_of_a_kind, vec![(1, 0x40), (5, 0x48), (0x11, 0x70), (0x10, 0x80)]),
+        (
+            "pending bits outside their BAR",
+            pending_outside,
+            vec![(1, 0x40), (5, 0x48), (0x11, 0x70), (0x10, 0x80)],
+        ),
         ("table outside its BAR", table_outside, vec![(1, 0x40), (5, 0x48), (0x10, 0x80)]),
         ("table in no BAR", table_nowhere, vec![(1, 0x40), (5, 0x48), (0x10, 0x80)]),
         ("table in ports", table_in_ports, vec![(1, 0x40), (5, 0x48), (0x10, 0x80)]),
     ] {
         assert_eq!(Bench::new(script).standard(), expected, "{name}");
     }
+}
+
+#[test]
+fn pending_bits_outside_their_bar_are_shown_behind_the_table() {
+    let mut bench = Bench::new(card().with_config(0x78, &[0x00, 0x80, 0, 0]));
+    enable(&mut bench);
+    assert_eq!((bench.read(0x74), bench.read(0x78)), (0x2000, 0x2080));
+    assert_eq!(bench.shown(), [(0x9000_0000, 0x2000), (0x9000_3000, 0x5000), (0x9100_0000, 0x1000)]);
+    bench.write(MSIX_AT + 2, &[0x07, 0x80]);
+    bench.write_bar(BAR0, 0x2000 + 12, &[0; 4]);
+    bench.write_bar(BAR0, 0x2000 + 12, &[1, 0, 0, 0]);
+    assert!(bench.device.raise(IrqIndex::Msix, 0));
+    assert_eq!(bench.read_bar(BAR0, 0x2080), 1);
 }
 
 #[test]
