@@ -22,7 +22,15 @@ pub(crate) trait BarFollower: Send {
 
     /// The BAR does not answer there any more.
     fn unmap(&mut self, mapping: &Mapping);
+
+    /// Another BAR lies in the page of this one, which is smaller than a page, or none does. Told after each move there.
+    fn share_page(&mut self, mapping: &Mapping, shares: bool) {
+        let _ = (mapping, shares);
+    }
 }
+
+/// The page in which memory is shown to the guest, in bytes.
+const PAGE: u64 = 4096;
 
 /// The PCI host. Devices of the buses refer back to it weakly: the board alone owns it.
 pub(crate) struct PciHost {
@@ -151,7 +159,8 @@ impl Inner {
         let Some(bus) = self.bus(mapping.space) else { return };
         if bus.insert(mapping.range.clone(), Arc::new(Mutex::new(device))).is_ok() {
             self.followers(mapping.function).for_each(|follower| follower.map(&mapping));
-            self.placed.push(mapping);
+            self.placed.push(mapping.clone());
+            self.tell_page(&mapping);
         }
     }
 
@@ -161,6 +170,22 @@ impl Inner {
         self.followers(mapping.function).for_each(|follower| follower.unmap(mapping));
         if let Some(bus) = self.bus(mapping.space) {
             bus.remove(mapping.range.start);
+        }
+        self.tell_page(mapping);
+    }
+
+    /// Tells the BARs below a page that lie where `mapping` does whether they are alone there. Larger ones begin a page
+    /// and end one.
+    fn tell_page(&mut self, mapping: &Mapping) {
+        let is_small = |of: &Mapping| of.space == Space::Memory && of.range.end - of.range.start < PAGE;
+        let page = |of: &Mapping| of.range.start / PAGE;
+        if !is_small(mapping) {
+            return;
+        }
+        let there = self.placed.iter().filter(|placed| is_small(placed) && page(placed) == page(mapping));
+        let there: Vec<_> = there.cloned().collect();
+        for small in &there {
+            self.followers(small.function).for_each(|follower| follower.share_page(small, there.len() > 1));
         }
     }
 

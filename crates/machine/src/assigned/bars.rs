@@ -15,7 +15,8 @@ use super::snapshot::Snapshot;
 pub(crate) struct AssignedBar {
     /// As the guest sees it.
     pub(crate) bar: Bar,
-    /// The parts that the kernel lets us map, whole pages by rising offset. Accesses elsewhere are trapped.
+    /// The parts that the kernel lets us map, whole pages by rising offset. Accesses elsewhere are trapped. For a BAR
+    /// below a page it is the whole BAR, with the rest of its page, which is nobody's.
     pub(crate) mappable: Vec<Area>,
 }
 
@@ -46,7 +47,7 @@ pub(crate) fn read(device: &dyn Device, config: &Snapshot) -> Result<Vec<Assigne
         };
         upper_half = kind == BarKind::Memory64;
         let prefetchable = kind != BarKind::Io32 && register & PREFETCHABLE != 0;
-        let mappable = if kind == BarKind::Io32 { Vec::new() } else { whole_pages(&info.areas, info.size) };
+        let mappable = if kind == BarKind::Io32 { Vec::new() } else { mappable(&info.areas, info.size) };
         bars.push(AssignedBar { bar: Bar { index, kind, size: info.size, prefetchable }, mappable });
     }
     Ok(bars)
@@ -66,6 +67,18 @@ impl AssignedBar {
             self.mappable = without(&self.mappable, &pages_of(bytes));
         }
     }
+}
+
+/// What can be mapped of a BAR of `size` bytes.
+///
+/// The kernel gives one below a page only when it begins a page that no other BAR of the host is in, and keeps the rest
+/// of that page to itself (`drivers/vfio/pci/vfio_pci_core.c`, vfio_pci_probe_mmaps).
+fn mappable(areas: &[Area], size: u64) -> Vec<Area> {
+    if size >= PAGE_SIZE {
+        return whole_pages(areas, size);
+    }
+    let whole = |area: &&Area| area.offset == 0 && area.size >= size;
+    areas.iter().find(whole).map(|_| Area { offset: 0, size }).into_iter().collect()
 }
 
 /// The whole pages inside `areas`, as far as they lie in a region of `size` bytes.
@@ -137,7 +150,7 @@ mod tests {
                 (0, BarKind::Memory32, 0x4000, false, vec![area(0, 0x4000)]),
                 (2, BarKind::Memory64, 1 << 33, true, vec![area(0, 1 << 33)]),
                 (4, BarKind::Io32, 0x40, false, vec![]),
-                (5, BarKind::Memory32, 0x100, false, vec![]),
+                (5, BarKind::Memory32, 0x100, false, vec![area(0, 0x100)]),
             ]
         );
         assert!(device.region(linux::vfio::RegionIndex(1)).is_ok_and(|region| region.size == 0));

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use linux::vfio::PAGE_SIZE;
 use pci::{BarIndex, Mapping};
 
 use super::hardware::Hardware;
@@ -20,9 +21,10 @@ pub(crate) struct BarPlaces {
     placed: Mutex<BTreeMap<BarIndex, Placed>>,
 }
 
-#[derive(Default)]
 struct Placed {
     start: u64,
+    // Whether the pages it lies in are its own: a BAR below a page is shown with the whole of its page.
+    alone: bool,
     // What each follower shows: its number, guest address and length.
     shown: Vec<(usize, u64, u64)>,
 }
@@ -37,7 +39,8 @@ impl BarPlaces {
 
     /// Shows what can be shown of `bar` at `start`.
     fn place(&self, bar: BarIndex, start: u64) {
-        let mut placed = Placed { start, shown: Vec::new() };
+        // Whether a small one is alone is told right after.
+        let mut placed = Placed { start, alone: !self.is_small(bar), shown: Vec::new() };
         let mut all = self.lock();
         if let Some(mut before) = all.remove(&bar) {
             self.hide_one(&mut before);
@@ -51,6 +54,22 @@ impl BarPlaces {
         if let Some(mut placed) = self.lock().remove(&bar) {
             self.hide_one(&mut placed);
         }
+    }
+
+    /// Shows a BAR below a page while no other is in its page of the guest.
+    fn share(&self, bar: BarIndex, shares: bool) {
+        let mut all = self.lock();
+        let Some(placed) = all.get_mut(&bar) else { return };
+        placed.alone = !shares;
+        match placed.alone {
+            true if placed.shown.is_empty() => self.show_one(bar, placed),
+            true => {}
+            false => self.hide_one(placed),
+        }
+    }
+
+    fn is_small(&self, bar: BarIndex) -> bool {
+        self.hardware.mappable(bar).iter().any(|area| area.size < PAGE_SIZE)
     }
 
     /// Takes all of it away from the guest, until [`show`](Self::show) or until it is placed anew.
@@ -68,6 +87,9 @@ impl BarPlaces {
     }
 
     fn show_one(&self, bar: BarIndex, placed: &mut Placed) {
+        if !placed.alone || !placed.start.is_multiple_of(PAGE_SIZE) {
+            return;
+        }
         for area in self.hardware.mappable(bar) {
             let Ok(memory) = self.hardware.map(bar, *area) else { continue };
             let Some(guest) = placed.start.checked_add(area.offset) else { continue };
@@ -102,5 +124,9 @@ impl BarFollower for Placement {
 
     fn unmap(&mut self, mapping: &Mapping) {
         self.0.displace(mapping.bar);
+    }
+
+    fn share_page(&mut self, mapping: &Mapping, shares: bool) {
+        self.0.share(mapping.bar, shares);
     }
 }

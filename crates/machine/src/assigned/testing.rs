@@ -101,12 +101,12 @@ pub(crate) struct Bench {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) id: FunctionId,
     pub(crate) followers: [Box<dyn BarFollower>; 2],
-    shown: Arc<Mutex<BTreeMap<u64, u64>>>,
+    pub(crate) shown: Arc<Mutex<BTreeMap<u64, u64>>>,
     pub(crate) bells: Bells,
 }
 
 /// Where BARs can be.
-const APERTURES: pci::Apertures = pci::Apertures {
+pub(crate) const APERTURES: pci::Apertures = pci::Apertures {
     low: 0x8000_0000..0xfec0_0000,
     high: 0x10_0000_0000..0x20_0000_0000,
     io: 0x1000..0x1_0000,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use linux::iommu::fake::FakeAddressSpace;
 use linux::vfio::fake::{FakeBar, FakeDevice, FakeIrqs, FakeReset, Removal, Script};
 use linux::vfio::{Device, Errno, IrqIndex, Operation, RegionIndex};
-use pci::{BarIndex, Change, Function, Mapping, Space};
+use pci::{BarIndex, Bdf, Change, ConfigAddress, Function, Mapping, Place, Space};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::RngSeed;
 
@@ -14,10 +14,11 @@ use super::hardware::Hardware;
 use super::interrupts::{PinWire, WireError};
 use super::placement::{BarPlaces, Placement};
 use super::slots::Plugged;
-use super::testing::{self, Bench};
+use super::testing::{self, APERTURES, Bench};
+use crate::bus::Bus;
 use crate::events::Event;
 use crate::followers::Dma;
-use crate::pci_host::BarFollower;
+use crate::pci_host::{BarFollower, PciHost};
 
 const BAR0: pci::BarIndex = pci::BarIndex::bar(0).unwrap();
 const MSIX_AT: u16 = 0x70;
@@ -110,6 +111,45 @@ fn pending_bits_outside_their_bar_are_shown_behind_the_table() {
     bench.write_bar(BAR0, 0x2000 + 12, &[1, 0, 0, 0]);
     assert!(bench.device.raise(IrqIndex::Msix, 0));
     assert_eq!(bench.read_bar(BAR0, 0x2080), 1);
+}
+
+#[test]
+fn a_bar_below_a_page_is_shown_while_it_is_alone_in_its_page() {
+    let (ports, memory) = (Arc::new(Bus::default()), Arc::new(Bus::default()));
+    let host = PciHost::new(APERTURES, &ports, &memory);
+    let mut shown = Vec::new();
+    for device in [3, 4] {
+        let bench = Bench::new(Script::new(1, 2).with_bar(0, FakeBar::memory(0x100)));
+        let Bench { function, followers: [placement, _], shown: memory, .. } = bench;
+        let id = host.add(Place::Root { device, function: 0 }, function).unwrap();
+        host.follow_bars(id, placement);
+        shown.push(memory);
+    }
+    let move_to = |device, address: u32| {
+        let at = |offset, len| ConfigAddress { bdf: Bdf::new(0, device, 0).unwrap(), offset, len };
+        host.write_config(at(0x04, 2), &[0, 0]);
+        host.write_config(at(0x10, 4), &address.to_le_bytes());
+        host.write_config(at(0x04, 2), &[2, 0]);
+    };
+    for (device, address, expected) in [
+        (3, 0x9000_0000, [Some(0x9000_0000), None]),
+        (4, 0x9000_1000, [Some(0x9000_0000), Some(0x9000_1000)]),
+        // Not where a page begins: trapped, and in nobody's way.
+        (4, 0x9000_2100, [Some(0x9000_0000), None]),
+        // In the other's page: neither is shown, each is trapped.
+        (4, 0x9000_0800, [None, None]),
+        (3, 0x9000_3000, [Some(0x9000_3000), None]),
+        (3, 0x9000_0000, [None, None]),
+        (4, 0x9000_4000, [Some(0x9000_0000), Some(0x9000_4000)]),
+        (4, 0, [Some(0x9000_0000), None]),
+    ] {
+        move_to(device, address);
+        for (shown, expected) in shown.iter().zip(expected) {
+            let shown: Vec<_> = shown.lock().unwrap().iter().map(|(at, len)| (*at, *len)).collect();
+            let page: Vec<_> = expected.map(|at| (at, 0x1000)).into_iter().collect();
+            assert_eq!(shown, page, "{device} to {address:#x}");
+        }
+    }
 }
 
 #[test]
