@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 28] = [
+const SCENARIOS: [Scenario; 29] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -59,6 +59,7 @@ const SCENARIOS: [Scenario; 28] = [
     shared("on_amd_pins_messages_and_a_card_of_two_functions_work", "amd", desk::amd),
     shared("on_amd_cards_work_while_all_their_bars_are_moved", "amd", moves::moved),
     shared("on_amd_scribbled_cards_leave_all_alive_and_work_after_a_reset", "amd", moves::scribbled),
+    shared("on_amd_a_bar_below_a_page_costs_no_exit_where_it_begins_one", "amd", moves::below_a_page),
     shared("on_amd_igb_carries_data_both_ways", "amd", transfers::igb),
     shared("on_amd_each_picture_is_what_the_guest_drew_on_that_card", "amd", desk::pictures),
     shared("more_cards_than_slots_are_refused_and_as_many_work", "crowded", refusals::too_many),
@@ -82,6 +83,7 @@ const E1000E: &str = "8086:10d3";
 const IGB: &str = "8086:10c9";
 const XHCI: &str = "1b36:000d";
 const EDU: &str = "1234:11e8";
+const OHCI: &str = "106b:003f";
 const TEST_DEVICE: &str = "1b36:0005";
 const HDA: &str = "8086:293e";
 const AC97: &str = "8086:2415";

@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     Nvme,
     Xhci,
     E1000e,
+    Ohci,
 }
 
 /// A card in its slot.
@@ -74,6 +75,8 @@ impl Kind {
             Self::TestDevice => const { &[bar(0, None), PORTS_1] },
             // NVM Express Base 1.4: version. The MSI-X table is in the same BAR.
             Self::Nvme => const { &[bar(0, Some((8, 0x0001_0400)))] },
+            // OpenHCI 1.0a, 7.1.1: revision. The BAR is below a page.
+            Self::Ohci => const { &[bar(0, Some((0, 0x10)))] },
             // xHCI 1.2, 5.3: capability length and version. The MSI-X table is in the same BAR.
             Self::Xhci => const { &[bar(0, Some((0, 0x0100_0040)))] },
             // Intel 82574 datasheet: address of the first receiver; flash; ports; MSI-X.
@@ -186,7 +189,7 @@ impl Card {
                 deeds.write32(self.at(place, 3), number << 2);
                 deeds.expect(self.at(place, 3), number << 2, ALL);
             }
-            Kind::Nvme | Kind::Xhci => {}
+            Kind::Nvme | Kind::Xhci | Kind::Ohci => {}
         }
     }
 
@@ -210,7 +213,7 @@ impl Card {
             }
             // A reset of the controller.
             Kind::Xhci => deeds.write32(base + 0x40, 2),
-            Kind::TestDevice | Kind::E1000e => {}
+            Kind::TestDevice | Kind::E1000e | Kind::Ohci => {}
         }
     }
 
@@ -235,7 +238,7 @@ impl Card {
                 deeds.expect(NVME_PAGE, 0x1b36, 0xffff);
             }
             Kind::Xhci => deeds.await_bits(base + 0x40, 0, 2),
-            Kind::TestDevice | Kind::E1000e => {}
+            Kind::TestDevice | Kind::E1000e | Kind::Ohci => {}
         }
     }
 

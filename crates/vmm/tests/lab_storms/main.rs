@@ -22,9 +22,10 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     shared("cards_work_while_all_their_bars_are_moved", moves::moved),
     shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", moves::scribbled),
+    shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", moves::below_a_page),
     shared("a_storm_under_a_driver_ends_with_a_reset", storms::under_a_driver),
     shared("a_hundred_starts_and_stops_leave_nothing_behind", storms::starts_and_stops),
     // Last, for its card is gone.
@@ -40,4 +41,5 @@ const NVME: &str = "1b36:0010";
 const E1000E: &str = "8086:10d3";
 const XHCI: &str = "1b36:000d";
 const EDU: &str = "1234:11e8";
+const OHCI: &str = "106b:003f";
 const TEST_DEVICE: &str = "1b36:0005";

@@ -5,7 +5,7 @@ use lab::{Failure, Host};
 use crate::cards::{Card, Kind};
 use crate::deeds::Deeds;
 use crate::guests::{find, report, run, take};
-use crate::{E1000E, EDU, NVME, TEST_DEVICE, XHCI};
+use crate::{E1000E, EDU, NVME, OHCI, TEST_DEVICE, XHCI};
 
 /// How often everything is moved.
 const MOVES: u32 = 48;
@@ -84,6 +84,39 @@ pub(crate) fn moved(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The registers of a card whose BAR is smaller than a page, where the BAR begins a page and where it does not.
+pub(crate) fn below_a_page(host: &Host) -> Result<(), Failure> {
+    let address = find(host, OHCI)?;
+    take(host, &[&address])?;
+    let card = Card { kind: Kind::Ohci, slot: 0 };
+    let mut exits = Vec::new();
+    for into_page in [0, 0x100] {
+        let mut deeds = Deeds::default();
+        card.open(&mut deeds);
+        card.place(&mut deeds, 0);
+        deeds.write16(card.config(0x04), 0);
+        deeds.write32(card.config(0x10), card.at(0, 0) + into_page);
+        deeds.write16(card.config(0x04), 2);
+        for _ in 0..READS {
+            deeds.expect(card.at(0, 0) + into_page, 0x10, 0xff);
+        }
+        deeds.say("READ");
+        deeds.power_off();
+        let said = deeds.run(host, &[&address])?;
+        assert!(said.contains("READ"), "{said}");
+        exits.push(report(host)?["exits"].as_u64().unwrap_or(0));
+    }
+    let [shown, trapped] = exits[..] else { panic!("{exits:?}") };
+    println!(
+        "        {READS} reads: {shown} exits of the machine where a page begins, {trapped} where none does"
+    );
+    assert!(shown > 0 && shown + u64::from(READS) <= trapped, "{shown} {trapped}");
+    Ok(())
+}
+
+/// Reads of a register.
+const READS: u32 = 1000;
+
 /// Random writes over all of config space and the MSI-X pages of cards at work; the machine's second life finds them in
 /// order.
 pub(crate) fn scribbled(host: &Host) -> Result<(), Failure> {
@@ -137,13 +170,17 @@ pub(crate) fn scribbled(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The way by which a machine should reset a function, of those that the host's kernel has for it. A way through its
-/// power states comes last, as many functions only claim to have it.
+/// The way by which a machine should reset a function, of those that the host's kernel has for it: the function alone, by
+/// whatever the kernel has for that, and its slot before its power states, as many functions only claim to have those.
 fn best_way(host: &Host, address: &str) -> Result<Option<&'static str>, Failure> {
     let known = run(host, &format!("cat /sys/bus/pci/devices/{address}/reset_method"))?.stdout;
-    let ways = [("flr", "function"), ("bus", "slot"), ("pm", "power")];
-    let first = ways.iter().find(|(method, _)| known.split_whitespace().any(|one| one == *method));
-    Ok(first.map(|(_, way)| *way))
+    let has = |method| known.split_whitespace().any(|one| one == method);
+    Ok(match (has("flr"), has("bus"), has("pm")) {
+        (true, ..) | (false, true, false) => Some("function"),
+        (false, true, true) => Some("slot"),
+        (false, false, true) => Some("power"),
+        (false, false, false) => None,
+    })
 }
 
 /// Where the MSI-X capability of a function is.
