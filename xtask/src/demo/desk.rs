@@ -209,12 +209,14 @@ fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), String> {
 
 /// Types on each keyboard, takes the pictures and judges them.
 fn look(host: &Host, places: &Places, chapter: &mut Chapter) -> Result<()> {
-    for (seat, keyboard, keys) in TYPED {
+    for (seat, ..) in TYPED {
         chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
         // Its guest may find the keyboard later than the card, and nobody hears what is typed before.
         chapter.check(format!("{seat} has a keyboard"), await_line(host, seat, HEARD));
-        let chords: Vec<String> = keys.chars().map(String::from).collect();
-        host.key(keyboard, &chords.join(" "))?;
+    }
+    // Only now, and in turn: a letter that went to the wrong guest would be seen there, because that listens too.
+    for (keyboard, key) in in_turn(&TYPED) {
+        host.key(keyboard, &key.to_string())?;
     }
     for (seat, _, keys) in TYPED {
         chapter.check(
@@ -236,6 +238,15 @@ fn look(host: &Host, places: &Places, chapter: &mut Chapter) -> Result<()> {
         chapter.check(what, shown.map(|_| ()).map_err(|difference| difference.to_string()));
     }
     Ok(())
+}
+
+/// Returns each key with its keyboard: the first of every keyboard, then the second of every keyboard.
+fn in_turn(typed: &[(&str, &'static str, &str)]) -> Vec<(&'static str, char)> {
+    let longest = typed.iter().map(|(.., keys)| keys.chars().count()).max().unwrap_or(0);
+    let nth = |number| {
+        typed.iter().filter_map(move |(_, keyboard, keys)| Some((*keyboard, keys.chars().nth(number)?)))
+    };
+    (0..longest).flat_map(nth).collect()
 }
 
 /// Counts the frames that each seat drew on each of its monitors in a while.
@@ -299,7 +310,14 @@ fn told(seat: &'static str, line: &str) -> Option<Told> {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use super::{in_turn, told};
+
+    #[test]
+    fn two_people_type_in_turn_until_both_are_done() {
+        let keys = in_turn(&[("anna", "a", "left"), ("ben", "b", "right")]);
+        let typed: String = keys.iter().map(|(keyboard, key)| format!("{keyboard}{key} ")).collect();
+        assert_eq!(typed, "al br ae bi af bg at bh bt ");
+    }
 
     #[test]
     fn only_a_whole_line_tells_of_frames() {
