@@ -7,6 +7,7 @@
 mod desk;
 mod here;
 mod measured;
+mod monitors;
 mod offer;
 mod page;
 mod picture;

@@ -43,7 +43,7 @@ pub(super) fn html(story: &Story) -> String {
 fn chapter(page: &mut String, chapter: &Chapter) {
     writeln!(page, "<h2>{}</h2>", escaped(&chapter.title)).ok();
     for monitor in &chapter.monitors {
-        let title = escaped(&monitor.title);
+        let title = escaped(&format!("{}, {}", monitor.title, monitor.caption));
         let png = STANDARD.encode(&monitor.png);
         writeln!(
             page,

@@ -18,6 +18,8 @@ pub(super) struct Command {
 pub(super) struct Monitor {
     /// Whose monitor it is.
     pub(super) title: String,
+    /// What is seen, and how large.
+    pub(super) caption: String,
     /// The PNG file's bytes.
     pub(super) png: Vec<u8>,
 }
