@@ -4,6 +4,7 @@
 //! standard error, because our own standard output carries results only.
 
 use anyhow::{Context, Result, bail};
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -15,10 +16,16 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The same where nobody watches: a record is read afterwards, and wants few lines.
 const RECORDED_HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// Says a line of progress. A terminal that has gone away is no reason to end in the middle: what was begun is ended in
+/// order, and the loss of the line is all that comes of it.
+pub(crate) fn say(line: impl Display) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
 /// Runs `command` with its output shown; fails when it cannot be started or does not exit with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    eprintln!("    $ {shown}");
+    say(format_args!("    $ {shown}"));
     command.stdin(Stdio::null()).stdout(std::io::stderr());
     // A terminal shows cargo's own progress bar, which our lines would break.
     let status =
@@ -73,7 +80,7 @@ pub(crate) fn follow(
             Ok(line) => {
                 writeln!(log, "{line}").context("cannot write the log")?;
                 if on_line(&line) {
-                    eprintln!("    {name}: {line}");
+                    say(format_args!("    {name}: {line}"));
                     told = Instant::now();
                 }
             }
@@ -81,7 +88,7 @@ pub(crate) fn follow(
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if told.elapsed() >= heartbeat() {
-            eprintln!("    ... {name} still running, {} s", started.elapsed().as_secs());
+            say(format_args!("    ... {name} still running, {} s", started.elapsed().as_secs()));
             told = Instant::now();
         }
     }
@@ -109,7 +116,7 @@ pub(crate) fn with_heartbeat<T>(work: impl FnOnce() -> T) -> T {
 }
 
 fn say_alive(started: Instant) {
-    eprintln!("    ... still running, {} s", started.elapsed().as_secs());
+    say(format_args!("    ... still running, {} s", started.elapsed().as_secs()));
 }
 
 /// Names the cargo that runs us, so that a chosen toolchain stays chosen.

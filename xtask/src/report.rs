@@ -2,6 +2,7 @@
 //!
 //! Not here: running the phases' work. Every verb adds phases; `main` prints the report once.
 
+use crate::process::say;
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -75,17 +76,17 @@ impl Phase {
 
     /// Does `work`, times it and says at once how it went.
     fn timed(name: &str, work: impl FnOnce() -> Result<Findings>) -> Phase {
-        eprintln!("==> {name}");
+        say(format_args!("==> {name}"));
         let started = Instant::now();
         let findings = work();
         let phase = Phase::new(name, started.elapsed().as_secs_f64(), findings);
         for problem in &phase.problems {
-            eprintln!("    problem: {problem}");
+            say(format_args!("    problem: {problem}"));
         }
         for skip in &phase.skips {
-            eprintln!("    SKIPPED: {skip}");
+            say(format_args!("    SKIPPED: {skip}"));
         }
-        eprintln!("    {name}: {} after {:.1} s", phase.verdict(), phase.seconds);
+        say(format_args!("    {name}: {} after {:.1} s", phase.verdict(), phase.seconds));
         phase
     }
 

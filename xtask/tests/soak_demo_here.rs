@@ -95,6 +95,9 @@ fn drivers(host: &Host) -> String {
     host.run_within(script, LIMIT).unwrap().stdout
 }
 
+/// Ways to end it: Enter, and what a terminal makes of Ctrl-C: SIGINT for all that run on it.
+const ENDINGS: [&[u8]; 2] = [b"\n", b"\x03"];
+
 #[test]
 fn a_host_with_cards_to_spare_shows_the_demo_itself() {
     let share = share();
@@ -106,6 +109,14 @@ fn a_host_with_cards_to_spare_shows_the_demo_itself() {
     let prepared = host.run_within(PREPARE, LIMIT).unwrap();
     assert!(prepared.is_success(), "{prepared:?}");
     let before = drivers(&host);
+    for ending in ENDINGS {
+        shows_itself(&host, &share, ending);
+        assert_eq!(drivers(&host), before, "after {ending:?}");
+    }
+}
+
+/// Says yes to the demo inside, looks at both monitors and ends it.
+fn shows_itself(host: &Host, share: &Path, ending: &[u8]) {
     let request = Request {
         command: ["/share/xtask", "demo", "--no-build", "--out", "/share/out"].map(str::to_owned).to_vec(),
         environment: vec![("CARGO".into(), "/share/cargo".into())],
@@ -128,14 +139,13 @@ fn a_host_with_cards_to_spare_shows_the_demo_itself() {
         }
         if !shown && said.contains("Press Enter to end") {
             shown = true;
-            ["screen-a", "screen-b"].iter().for_each(|card| await_scene(hardware, card, (&share, &said)));
-            sender.send(&Frame::Input(b"\n".to_vec())).unwrap();
+            ["screen-a", "screen-b"].iter().for_each(|card| await_scene(hardware, card, (share, &said)));
+            sender.send(&Frame::Input(ending.to_vec())).unwrap();
         }
     });
     let said = said.into_inner();
     assert_eq!(lab::host::status_of(&exit.unwrap()).unwrap(), 0, "{said}");
     assert!(asked && shown, "{said}");
-    assert_eq!(drivers(&host), before, "{said}");
     let page = fs::read_to_string(share.join("out/index.html")).unwrap();
     for words in ["this very host", "demo-first", "demo-second", "every device is at the driver"] {
         assert!(page.contains(words), "the page does not say `{words}`");

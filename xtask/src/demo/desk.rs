@@ -6,6 +6,7 @@
 
 use super::monitors;
 use super::story::{Chapter, Command, Story};
+use crate::process::say;
 use anyhow::{Context, Result, bail};
 use lab::{Host, Lab, Profile};
 use std::path::Path;
@@ -113,7 +114,7 @@ fn run(host: &Host, chapter: &mut Chapter, line: &str) -> Result<()> {
 /// It did not; the reason is what it said.
 pub(super) fn run_within(host: &Host, chapter: &mut Chapter, line: &str, limit: Duration) -> Result<String> {
     let begin = Instant::now();
-    eprintln!("      $ {line}");
+    say(format_args!("      $ {line}"));
     let output = host.run_within(line, limit).with_context(|| format!("run `{line}` in the lab"))?;
     let said = output.stdout + &output.stderr;
     chapter.commands.push(Command {

@@ -3,8 +3,10 @@
 
 use super::offer::{Offer, Start, offer};
 use super::story::{Chapter, Command, Story};
+use crate::process::say;
 use anyhow::{Context, Result, bail};
 use host::system::{RunningSystem, System};
+use linux::event::{Interest, Poller, Signals};
 use std::fs;
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::MetadataExt;
@@ -35,11 +37,12 @@ pub(super) fn asked() -> Option<Offer> {
     offer.accepted(&mut std::io::stdin().lock(), &mut std::io::stderr()).then_some(offer)
 }
 
-/// Plays it. Whatever happens after the seats are up, they are taken down again.
+/// Plays it. The seats are taken down again whatever comes after them: a failure, Ctrl-C, a terminal that is closed.
 ///
 /// # Errors
 /// A command failed; the reason is what it said.
 pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story) -> Result<()> {
+    let mut ender = Ender::listening()?;
     let allod = programs.join("allod");
     let file = out.join("seats.toml");
     fs::write(&file, &offer.file).with_context(|| format!("cannot write {}", file.display()))?;
@@ -49,33 +52,77 @@ pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story
     run(&allod, chapter, &["doctor"])?;
     run(&allod, chapter, &["plan", &file])?;
     let before = drivers()?;
-
-    let chapter = story.begin("All seats up");
-    let up = run(&allod, chapter, &["up", &file]).and_then(|()| run(&allod, chapter, &["ps"]));
-    if up.is_ok() {
-        for seat in &offer.seats {
-            chapter.check(format!("{seat}'s guest runs: its console says so"), await_console(&allod, seat));
-        }
-        eprintln!("    Look at the monitors of {}. Press Enter to end.", offer.cards.join(" and "));
-        // Without an answer it ends at once, which is the safe side.
-        let _ = std::io::stdin().lock().read_line(&mut String::new());
+    if ender.is_called() {
+        bail!("called off before anything was taken");
     }
+
+    let shown = show(offer, (&allod, &file), &mut ender, story.begin("All seats up"));
 
     let chapter = story.begin("All seats down, all devices back");
     let down: Vec<&str> = ["down"].into_iter().chain(offer.seats.iter().copied()).collect();
     let down = run(&allod, chapter, &down);
-    up.and(down)?;
+    shown.and(down)?;
     let after = drivers()?;
     let back = (before == after).then_some(()).ok_or_else(|| format!("before {before:?}, after {after:?}"));
     chapter.check("every device is at the driver of the host that it had before", back);
     Ok(())
 }
 
+/// Starts the seats and leaves them to be looked at.
+fn show(offer: &Offer, (allod, file): (&Path, &str), ender: &mut Ender, chapter: &mut Chapter) -> Result<()> {
+    run(allod, chapter, &["up", file])?;
+    run(allod, chapter, &["ps"])?;
+    for seat in &offer.seats {
+        chapter.check(format!("{seat}'s guest runs: its console says so"), await_console(allod, seat, ender));
+    }
+    say(format_args!("    Look at the monitors of {}. Press Enter to end.", offer.cards.join(" and ")));
+    ender.wait()
+}
+
+/// What ends the show: Enter, or a signal to this process. The signals come as events and do not kill: what was taken
+/// has to be given back first.
+struct Ender {
+    signals: Signals,
+    called: bool,
+}
+
+impl Ender {
+    /// Listens from now on.
+    fn listening() -> Result<Self> {
+        let signals = Signals::of_termination().context("cannot listen for Ctrl-C")?;
+        Ok(Self { signals, called: false })
+    }
+
+    /// Says whether a signal has come.
+    fn is_called(&mut self) -> bool {
+        self.called |= self.signals.next().is_some();
+        self.called
+    }
+
+    /// Waits for Enter or a signal. Without anybody to press it it is over at once, which is the safe side.
+    fn wait(&mut self) -> Result<()> {
+        if self.is_called() {
+            return Ok(());
+        }
+        let poller = Poller::new()?;
+        poller.add(std::io::stdin(), Interest::Readable, 0)?;
+        poller.add(&self.signals, Interest::Readable, 1)?;
+        poller.wait()?;
+        if !self.is_called() {
+            let _ = std::io::stdin().lock().read_line(&mut String::new());
+        }
+        Ok(())
+    }
+}
+
 /// Waits until a seat's console has said something: its kernel's first words.
-fn await_console(allod: &Path, seat: &str) -> Result<(), String> {
+fn await_console(allod: &Path, seat: &str, ender: &mut Ender) -> Result<(), String> {
     let begin = Instant::now();
     let mut last = String::new();
     while begin.elapsed() < CONSOLE_LIMIT {
+        if ender.is_called() {
+            return Err("called off".into());
+        }
         match std::process::Command::new(allod).args(["logs", seat, "--console"]).output() {
             Ok(output) if output.status.success() && output.stdout.iter().any(u8::is_ascii_alphabetic) => {
                 return Ok(());
@@ -92,7 +139,7 @@ fn await_console(allod: &Path, seat: &str) -> Result<(), String> {
 fn run(allod: &Path, chapter: &mut Chapter, arguments: &[&str]) -> Result<()> {
     let begin = Instant::now();
     let line = format!("allod {}", arguments.join(" "));
-    eprintln!("      $ {line}");
+    say(format_args!("      $ {line}"));
     let output = std::process::Command::new(allod).args(arguments).output();
     let output = output.with_context(|| format!("cannot start {}", allod.display()))?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

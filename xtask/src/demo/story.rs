@@ -1,5 +1,6 @@
 //! What happened in a demo, in order: commands with what they said, pictures with what was judged, and claims checked.
 
+use crate::process::say;
 use std::fmt::Write as _;
 
 /// A command that was run in the host.
@@ -73,7 +74,7 @@ pub(super) struct Story {
 impl Story {
     /// Begins a chapter, and says so.
     pub(super) fn begin(&mut self, title: &str) -> &mut Chapter {
-        eprintln!("  * {title}");
+        say(format_args!("  * {title}"));
         let at = self.chapters.len();
         self.chapters.push(Chapter { title: title.to_owned(), ..Chapter::default() });
         &mut self.chapters[at]
@@ -110,7 +111,7 @@ impl Chapter {
     pub(super) fn check(&mut self, what: impl Into<String>, result: Result<(), String>) {
         let check = Check { what: what.into(), problem: result.err() };
         let mark = if check.problem.is_none() { "yes" } else { "NO" };
-        eprintln!("      {mark}: {}", check.what);
+        say(format_args!("      {mark}: {}", check.what));
         self.checks.push(check);
     }
 }
