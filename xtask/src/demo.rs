@@ -14,6 +14,7 @@ mod picture;
 mod story;
 mod taste;
 
+use crate::process::say;
 use crate::report::{Findings, Report};
 use crate::setup;
 use crate::test::build_release;
@@ -22,6 +23,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use story::Story;
 
 /// What is said before anything is done.
@@ -50,9 +52,30 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     eprintln!("{ANNOUNCEMENT}");
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
     let ready = options.no_build || setup::run(&setup::Options::default(), report) && build_release(report);
+    let page = out.join("index.html");
+    // A page of an earlier demo would pass for this one's.
+    fs::remove_file(&page).ok();
     if ready {
         report.phase("demo", || show(workspace, &out, !options.no_figures));
     }
+    if page.exists() {
+        report.close_with(format!("Look at {}", url(&page)));
+    }
+}
+
+/// Returns the address that a browser opens a file by.
+fn url(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut url = "file://".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                url.push(char::from(*byte));
+            }
+            byte => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
 }
 
 fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> {
@@ -63,6 +86,7 @@ fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> 
         out,
     };
     let offer = here::asked();
+    let begin = Instant::now();
     let mut story = Story { on_a_host: offer.is_some(), ..Story::default() };
     let end = match offer {
         Some(offer) => here::play(&offer, places.programs, out, &mut story),
@@ -74,11 +98,24 @@ fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> 
     if let Some(table) = measured::newest(&workspace.root.join("docs/results"))? {
         story.begin("What a seat costs, measured at length").table = Some(table);
     }
+    story.broke_off = end.as_ref().err().map(|error| format!("{error:#}"));
+    story.seconds = begin.elapsed().as_secs_f64();
     // What was seen until something went wrong is worth a page too.
     let page = out.join("index.html");
     fs::write(&page, page::html(&story)).with_context(|| format!("cannot write {}", page.display()))?;
+    say(story.summary());
     end?;
-    eprint!("{}", story.summary());
-    eprintln!("    Look at {}", page.display());
     Ok(Findings { problems: story.problems(), ..Findings::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::url;
+    use std::path::Path;
+
+    #[test]
+    fn a_browser_opens_the_page_whatever_the_folder_is_called() {
+        let url = url(Path::new("/home/anna/two words/50%/é/index.html"));
+        assert_eq!(url, "file:///home/anna/two%20words/50%25/%C3%A9/index.html");
+    }
 }

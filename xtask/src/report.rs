@@ -103,6 +103,8 @@ impl Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     phases: Vec<Phase>,
+    /// What to look at when everything has been said.
+    closing: Vec<String>,
 }
 
 impl Report {
@@ -149,9 +151,19 @@ impl Report {
         self.total().failed > 0
     }
 
-    /// Prints the report on standard output.
+    /// Has `words` said behind all else, where nobody has to search for them.
+    pub(crate) fn close_with(&mut self, words: String) {
+        self.closing.push(words);
+    }
+
+    /// Prints the report on standard output, and the closing words behind it on standard error.
     pub(crate) fn print(&self, json: bool) {
-        if json { println!("{}", self.json()) } else { print!("{}", self.text()) }
+        if json {
+            println!("{}", self.json())
+        } else {
+            print!("{}", self.text())
+        }
+        self.closing.iter().for_each(say);
     }
 
     fn total(&self) -> Tally {
@@ -203,9 +215,8 @@ mod tests {
     use anyhow::anyhow;
 
     fn report(phases: Vec<(&str, Result<Findings>)>) -> Report {
-        Report {
-            phases: phases.into_iter().map(|(name, findings)| Phase::new(name, 1.0, findings)).collect(),
-        }
+        let phases = phases.into_iter().map(|(name, findings)| Phase::new(name, 1.0, findings)).collect();
+        Report { phases, ..Report::default() }
     }
 
     fn tests(passed: usize, failed: usize, skipped: usize) -> Result<Findings> {

@@ -32,12 +32,22 @@ pub(super) fn html(story: &Story) -> String {
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>Allod: two people at one computer</title>\n\
-         <style>\n{style}\n</style></head><body>\n<h1>Two people at one computer</h1>\n<p>{note}</p>\n"
+         <style>\n{style}\n</style></head><body>\n<h1>Two people at one computer</h1>\n<p>{note}</p>\n{}",
+        verdict(story)
     )
     .ok();
     story.chapters.iter().for_each(|part| chapter(&mut page, part));
     page.push_str("</body></html>\n");
     page
+}
+
+/// Says in one line what came of it.
+fn verdict(story: &Story) -> String {
+    let (all, well) = story.counts();
+    let class = if story.is_well() { "yes" } else { "no" };
+    let end =
+        story.broke_off.as_deref().map_or(String::new(), |why| format!("; it broke off: {}", escaped(why)));
+    format!("<p class=\"{class}\">{well} of {all} checks passed in {}{end}</p>\n", story.duration())
 }
 
 fn chapter(page: &mut String, chapter: &Chapter) {
@@ -119,6 +129,15 @@ mod tests {
             assert!(!page.contains(forbidden), "{forbidden}");
         }
         assert!(page.contains("a &lt;b&gt; &amp; &quot;c&quot;"));
+    }
+
+    #[test]
+    fn a_story_that_broke_off_says_so_and_why() {
+        let whole = Story { seconds: 220.4, ..Story::default() };
+        let broken = Story { broke_off: Some("no <lab>".into()), ..whole.clone() };
+        let (whole, broken) = (html(&whole), html(&broken));
+        assert!(whole.contains("3 min 40 s") && !whole.contains("broke off"), "{whole}");
+        assert!(broken.contains("broke off: no &lt;lab&gt;") && broken.contains("class=\"no\""), "{broken}");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use crate::process::say;
 use std::fmt::Write as _;
 
+/// How long a story may take on a machine that has nothing else to do.
+const TARGET_SECONDS: f64 = 300.0;
+
 /// A command that was run in the host.
 #[derive(Clone, Debug)]
 pub(super) struct Command {
@@ -68,6 +71,10 @@ pub(super) struct Chapter {
 pub(super) struct Story {
     /// Whether it happened on a host of the reader's own, and not in the lab.
     pub(super) on_a_host: bool,
+    /// Why it ended before its end; none when it did not.
+    pub(super) broke_off: Option<String>,
+    /// How long it took, without the set-up and the build.
+    pub(super) seconds: f64,
     pub(super) chapters: Vec<Chapter>,
 }
 
@@ -78,6 +85,23 @@ impl Story {
         let at = self.chapters.len();
         self.chapters.push(Chapter { title: title.to_owned(), ..Chapter::default() });
         &mut self.chapters[at]
+    }
+
+    /// Says whether all of it happened and everything was as it has to be.
+    pub(super) fn is_well(&self) -> bool {
+        self.broke_off.is_none() && self.problems().is_empty()
+    }
+
+    /// Returns how many checks there were, and how many of them were so.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let checks = || self.chapters.iter().flat_map(|chapter| &chapter.checks);
+        (checks().count(), checks().filter(|check| check.problem.is_none()).count())
+    }
+
+    /// Returns its duration for people.
+    pub(super) fn duration(&self) -> String {
+        let seconds = self.seconds.round() as u64;
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
     }
 
     /// Returns what had to be so and is not.
@@ -101,6 +125,16 @@ impl Story {
         {
             writeln!(text, "    A taste of what a seat costs, which the page explains:\n{}", table.text())
                 .ok();
+        }
+        let (all, well) = self.counts();
+        writeln!(text, "    {well} of {all} checks passed; it took {}", self.duration()).ok();
+        if self.seconds > TARGET_SECONDS {
+            let target = TARGET_SECONDS / 60.0;
+            writeln!(text, "    Longer than the {target:.0} minutes that a machine with nothing else to do takes at most.")
+                .ok();
+        }
+        if let Some(why) = &self.broke_off {
+            writeln!(text, "    It broke off: {why}").ok();
         }
         text
     }
