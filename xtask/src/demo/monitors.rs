@@ -5,7 +5,9 @@
 use super::desk::{COMMAND_LIMIT, await_line};
 use super::picture;
 use super::story::{Chapter, Monitor};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use lab::Host;
 use scene::judge::judge;
 use scene::layout::Facts;
@@ -20,11 +22,12 @@ const FRAMES_AT_LEAST: u64 = 10;
 /// Pictures that are taken at most to see one move: a disc on its way to and fro is twice at most of its places.
 const LOOK_LIMIT: usize = 4;
 
-/// A monitor of the desk: whose it is, which card and head it hangs on, and what it has to show.
+/// A monitor of the desk: whose it is, where it hangs, and what it has to show.
 struct Desk {
     title: &'static str,
     seat: &'static str,
-    card: &'static str,
+    /// The card in the lab's host; none where our own machine imitates one.
+    card: Option<&'static str>,
     head: u32,
     size: (u32, u32),
     name: &'static str,
@@ -34,11 +37,11 @@ struct Desk {
 
 /// The monitors, as docs/examples/desk/seats.toml and the profile `desk` have them. Only the first head of a scene
 /// is told what was typed by its log; all of them show it.
-const DESK: [Desk; 3] = [
+const DESK: [Desk; 4] = [
     Desk {
         title: "Anna's monitor",
         seat: "anna",
-        card: "screen-a",
+        card: Some("screen-a"),
         head: 0,
         size: (1280, 800),
         name: "anna",
@@ -48,7 +51,7 @@ const DESK: [Desk; 3] = [
     Desk {
         title: "Ben's first monitor",
         seat: "ben",
-        card: "screen-b",
+        card: Some("screen-b"),
         head: 0,
         size: (1920, 1080),
         name: "ben",
@@ -58,18 +61,31 @@ const DESK: [Desk; 3] = [
     Desk {
         title: "Ben's second monitor",
         seat: "ben",
-        card: "screen-b",
+        card: Some("screen-b"),
         head: 1,
         size: (1920, 1080),
         name: "ben 2",
         hue: 260,
         typed: "right",
     },
+    // Nobody types there: a letter on it would be somebody else's.
+    Desk {
+        title: "Carl's window",
+        seat: "carl",
+        card: None,
+        head: 0,
+        size: (1280, 800),
+        name: "carl",
+        hue: 130,
+        typed: "",
+    },
 ];
 
 /// What a scene says when it hears the lab's USB keyboard, by the name that Linux gives that.
 const HEARD: &str = "scene: hears QEMU QEMU USB Keyboard";
-/// The seats that draw, with what is typed on their keyboards.
+/// The seats that draw.
+const DRAWING: [&str; 3] = ["anna", "ben", "carl"];
+/// Those with a keyboard, with what is typed on it.
 const TYPED: [(&str, &str, &str); 2] = [("anna", "keyboard-a", "left"), ("ben", "keyboard-b", "right")];
 
 impl Desk {
@@ -81,8 +97,17 @@ impl Desk {
     fn look(&self, host: &Host, out: &Path, moment: &str) -> Result<Look> {
         let name = format!("{}-{}{moment}.png", self.seat, self.head);
         let file = out.join(&name);
-        host.screenshot(self.card, self.head, &file)?;
-        let png = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let png = match self.card {
+            Some(card) => {
+                host.screenshot(card, self.head, &file)?;
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?
+            }
+            None => {
+                let png = window(host, self.seat)?;
+                fs::write(&file, &png).with_context(|| format!("cannot write {}", file.display()))?;
+                png
+            }
+        };
         let picture = picture::read(&file)?;
         let (width, height) = self.size;
         let disc = if (picture.width, picture.height) == self.size {
@@ -90,9 +115,21 @@ impl Desk {
         } else {
             Err(format!("its picture is {}x{} and not {width}x{height}", picture.width, picture.height))
         };
-        let caption = format!("{width}x{height}, drawn by {}'s guest", self.seat);
+        let on = if self.card.is_some() { "its own card" } else { "a card that Allod imitates" };
+        let caption = format!("{width}x{height}, drawn by {}'s guest on {on}", self.seat);
         Ok(Look { disc, monitor: Monitor { title: self.title.into(), caption, png } })
     }
+}
+
+/// Takes the picture that an imitated card shows, in the host, and returns the PNG file's bytes.
+fn window(host: &Host, seat: &str) -> Result<Vec<u8>> {
+    let script =
+        format!("allod screenshot {seat} --output /run/window.png >&2 && base64 --wrap 0 /run/window.png");
+    let output = host.run_within(&script, COMMAND_LIMIT)?;
+    if !output.is_success() {
+        bail!("`allod screenshot {seat}` ended with {}: {}", output.status, output.stderr.trim());
+    }
+    STANDARD.decode(output.stdout.trim()).context("the picture did not come whole out of the lab")
 }
 
 /// A picture that was taken.
@@ -107,8 +144,10 @@ pub(super) type Discs = Vec<Option<(u32, u32)>>;
 
 /// Types on each keyboard, takes the pictures and judges them; returns where the discs were.
 pub(super) fn look(host: &Host, out: &Path, chapter: &mut Chapter) -> Result<Discs> {
-    for (seat, ..) in TYPED {
+    for seat in DRAWING {
         chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
+    }
+    for (seat, ..) in TYPED {
         // Its guest may find the keyboard later than the card, and nobody hears what is typed before.
         chapter.check(format!("{seat} has a keyboard"), await_line(host, seat, HEARD));
     }
@@ -128,10 +167,11 @@ pub(super) fn look(host: &Host, out: &Path, chapter: &mut Chapter) -> Result<Dis
         discs.push(disc.as_ref().ok().copied());
         chapter.monitors.push(monitor);
         let (width, height) = desk.size;
-        let what = format!(
-            "{} shows {}'s scene at {width}x{height}, with `{}` typed on it and nothing else",
-            desk.title, desk.name, desk.typed
-        );
+        let typed = match desk.typed {
+            "" => "nothing typed on it".to_owned(),
+            typed => format!("`{typed}` typed on it and nothing else"),
+        };
+        let what = format!("{} shows {}'s scene at {width}x{height}, with {typed}", desk.title, desk.name);
         chapter.check(what, disc.map(drop));
     }
     Ok(discs)
@@ -225,7 +265,7 @@ fn frames(host: &Host) -> Result<Vec<Told>> {
         told(seat, &output.stdout)
             .with_context(|| format!("{seat} tells of no frame: {}{}", output.stdout, output.stderr))
     };
-    TYPED.iter().map(|(seat, ..)| last(seat)).collect()
+    DRAWING.iter().map(|seat| last(seat)).collect()
 }
 
 /// Reads `scene: frame 12 on each of 2`.
