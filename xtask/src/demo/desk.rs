@@ -6,9 +6,11 @@
 
 use super::monitors;
 use super::story::{Chapter, Command, Story};
-use crate::process::say;
+use crate::process::{say, with_heartbeat};
 use anyhow::{Context, Result, bail};
-use lab::{Host, Lab, Profile};
+use lab::host::status_of;
+use lab::wire::Request;
+use lab::{Host, Lab, Piece, Profile};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -138,17 +140,45 @@ fn run(host: &Host, chapter: &mut Chapter, line: &str) -> Result<()> {
 pub(super) fn run_within(host: &Host, chapter: &mut Chapter, line: &str, limit: Duration) -> Result<String> {
     let begin = Instant::now();
     say(format_args!("      $ {line}"));
-    let output = host.run_within(line, limit).with_context(|| format!("run `{line}` in the lab"))?;
-    let said = output.stdout + &output.stderr;
+    let command = ["bash", "-c", line].map(str::to_owned).to_vec();
+    let (mut results, mut progress) = (Vec::new(), Progress::default());
+    let exit = with_heartbeat(|| {
+        host.stream(&Request { command, ..Request::default() }, limit, &mut |piece| match piece {
+            Piece::Output(bytes) => results.extend_from_slice(bytes),
+            Piece::Error(bytes) => progress.hear(bytes, &mut |line| say(format_args!("        {line}"))),
+        })
+    });
+    let status =
+        exit.and_then(|exit| status_of(&exit)).with_context(|| format!("run `{line}` in the lab"))?;
+    let said = String::from_utf8_lossy(&[results, progress.all].concat()).into_owned();
     chapter.commands.push(Command {
         line: line.into(),
         said: said.clone(),
         seconds: begin.elapsed().as_secs_f64(),
     });
-    if output.status != 0 {
-        bail!("`{line}` ended with {}: {}", output.status, said.trim());
+    if status != 0 {
+        bail!("`{line}` ended with {status}: {}", said.trim());
     }
     Ok(said)
+}
+
+/// What a command says of its progress, as it comes.
+#[derive(Default)]
+struct Progress {
+    all: Vec<u8>,
+    /// How much of it has been handed on.
+    shown: usize,
+}
+
+impl Progress {
+    /// Takes a piece, which may end in the middle of a line, and hands on the lines that are whole.
+    fn hear(&mut self, piece: &[u8], show: &mut dyn FnMut(&str)) {
+        self.all.extend_from_slice(piece);
+        let whole = self.all.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let lines = self.all.get(self.shown..whole).unwrap_or_default();
+        String::from_utf8_lossy(lines).lines().for_each(show);
+        self.shown = self.shown.max(whole);
+    }
 }
 
 /// Returns each function of the host with its driver, as text to compare.
@@ -166,7 +196,7 @@ pub(super) fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), Str
         "coproc LOG {{ exec {follow}; }}; grep --max-count=1 --text '{words}' <&${{LOG[0]}}; found=$?; \
          kill $LOG_PID; exit $found"
     );
-    match host.run_within(&script, COMMAND_LIMIT) {
+    match with_heartbeat(|| host.run_within(&script, COMMAND_LIMIT)) {
         Ok(output) if output.stdout.contains(words) => Ok(()),
         Ok(output) => Err(format!("its console never said `{words}`; {}", output.stderr.trim())),
         Err(failure) => Err(failure.to_string()),
@@ -175,7 +205,18 @@ pub(super) fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), Str
 
 #[cfg(test)]
 mod tests {
-    use super::running;
+    use super::{Progress, running};
+
+    #[test]
+    fn progress_is_shown_line_by_line_as_it_comes() {
+        let (mut progress, mut shown) = (Progress::default(), Vec::new());
+        for (piece, expected) in [("one", 0), (" two\nthr", 1), ("ee", 1), ("\n\nfour\n", 4), ("rest", 4)] {
+            progress.hear(piece.as_bytes(), &mut |line| shown.push(line.to_owned()));
+            assert_eq!(shown.len(), expected, "{shown:?}");
+        }
+        assert_eq!(shown, ["one two", "three", "", "four"]);
+        assert_eq!(progress.all, b"one two\nthree\n\nfour\nrest");
+    }
 
     #[test]
     fn a_seat_that_is_missing_lost_ended_or_otherwise_equipped_is_told() {

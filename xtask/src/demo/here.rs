@@ -3,7 +3,7 @@
 
 use super::offer::{Offer, Start, offer};
 use super::story::{Chapter, Command, Story};
-use crate::process::say;
+use crate::process::{follow, say};
 use anyhow::{Context, Result, bail};
 use host::system::{RunningSystem, System};
 use linux::event::{Interest, Poller, Signals};
@@ -140,16 +140,20 @@ fn run(allod: &Path, chapter: &mut Chapter, arguments: &[&str]) -> Result<()> {
     let begin = Instant::now();
     let line = format!("allod {}", arguments.join(" "));
     say(format_args!("      $ {line}"));
-    let output = std::process::Command::new(allod).args(arguments).output();
-    let output = output.with_context(|| format!("cannot start {}", allod.display()))?;
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let mut said = String::new();
+    let mut command = std::process::Command::new(allod);
+    let status = follow("allod", command.args(arguments), &mut std::io::sink(), |line| {
+        said.push_str(line);
+        said.push('\n');
+        true
+    })?;
     chapter.commands.push(Command {
         line: line.clone(),
         said: said.clone(),
         seconds: begin.elapsed().as_secs_f64(),
     });
-    if !output.status.success() {
-        bail!("`{line}`: {}: {}", output.status, said.trim());
+    if !status.success() {
+        bail!("`{line}`: {status}: {}", said.trim());
     }
     Ok(())
 }
