@@ -1,4 +1,4 @@
-//! Every keyboard there is, as the kernel's event devices give them; ones plugged in later are found too.
+//! Every keyboard and pointer there is, as the kernel's event devices give them; ones plugged in later are found too.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ const EVENT: usize = 24;
 const EV_KEY: u16 = 1;
 /// The code of the power button.
 const KEY_POWER: u16 = 116;
+/// The code of a pointer's left button.
+const BTN_LEFT: u16 = 0x110;
 /// Value of a key going down; up is 0, repeat is 2.
 const DOWN: i32 = 1;
 /// Events taken from one device in one go.
@@ -33,6 +35,7 @@ pub(crate) struct Keyboards {
     looked: Option<Instant>,
     found: Vec<String>,
     power: bool,
+    clicks: u32,
 }
 
 impl Keyboards {
@@ -43,7 +46,7 @@ impl Keyboards {
     /// Returns what was typed since the last call.
     pub(crate) fn read(&mut self) -> String {
         self.look_for_devices();
-        let (mut typed, mut power) = (String::new(), false);
+        let (mut typed, mut power, mut clicks) = (String::new(), false, 0);
         self.open.retain(|_, file| {
             let mut buffer = [0; EVENT * BATCH];
             match file.read(&mut buffer) {
@@ -51,6 +54,7 @@ impl Keyboards {
                     let pressed = buffer[..count].chunks_exact(EVENT).filter_map(pressed);
                     for code in pressed {
                         power |= code == KEY_POWER;
+                        clicks += u32::from(code == BTN_LEFT);
                         typed.extend(letter(code));
                     }
                     true
@@ -60,12 +64,18 @@ impl Keyboards {
             }
         });
         self.power |= power;
+        self.clicks += clicks;
         typed
     }
 
     /// Returns the names of the devices found since the last call. What is typed on them from now on is heard.
     pub(crate) fn take_found(&mut self) -> Vec<String> {
         std::mem::take(&mut self.found)
+    }
+
+    /// Returns how often a left button has been pressed so far.
+    pub(crate) fn clicks(&self) -> u32 {
+        self.clicks
     }
 
     /// Says whether the power button has been pressed.
@@ -144,6 +154,7 @@ mod tests {
             (event(3, 30, 1), None),
             (event(EV_KEY, 28, 1), None),
             (event(EV_KEY, 59, 1), None),
+            (event(EV_KEY, BTN_LEFT, 1), None),
             (event(EV_KEY, u16::MAX, 1), None),
             (vec![1, 2, 3], None),
         ];

@@ -122,6 +122,7 @@ fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Du
         println!("scene: {} on {width}x{height}", facts.name);
     }
     let mut keyboards = Keyboards::new();
+    let mut clicks = 0;
     let mut told = Told { at: Instant::now(), frame: 0 };
     let begin = Instant::now();
     for frame in 0.. {
@@ -140,6 +141,10 @@ fn show(card: &Card, choice: &Choice, facts: &Facts, rate: u32, limit: Option<Du
         }
         if let Some(facts) = facts.first().filter(|_| !typed.is_empty()) {
             println!("scene: typed {}", facts.typed);
+        }
+        if keyboards.clicks() > clicks {
+            clicks = keyboards.clicks();
+            println!("scene: clicks {clicks}");
         }
         told.tell(frame, layouts.len());
         if keyboards.power_pressed() {

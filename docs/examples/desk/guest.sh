@@ -16,7 +16,12 @@ echo "network: address $(cat /sys/class/net/eth0/address)"
 until ping -c 1 -W 1 10.0.2.2 > /dev/null 2>&1; do sleep 0.2; done
 echo "network: $(ping -c 3 10.0.2.2 | grep transmitted)"
 END
-chmod +x "$tree/bin/network"
+# Says what the host wrote at the start of the seat's own disk, and writes an answer behind it.
+cat > "$tree/bin/disk" <<'END'
+until [ -b /dev/nvme0n1 ]; do sleep 0.2; done
+echo "disk: $(head -n 1 /dev/nvme0n1)"
+echo "$1 was here" | dd of=/dev/nvme0n1 bs=4096 seek=1 conv=fsync 2> /dev/null && echo "disk: answered"
+END
 (cd "$tree" && find . | busybox cpio -o -H newc 2> /dev/null) | cat /boot/guest-initrd /boot/guest-modules - > "$out"
 rm -r "$tree"
 ls -l "$out"

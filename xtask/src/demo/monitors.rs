@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use lab::Host;
+use lab::outside::POINTER_LIMIT;
 use scene::judge::judge;
 use scene::layout::Facts;
 use std::fs;
@@ -81,12 +82,18 @@ const DESK: [Desk; 4] = [
     },
 ];
 
-/// What a scene says when it hears the lab's USB keyboard, by the name that Linux gives that.
-const HEARD: &str = "scene: hears QEMU QEMU USB Keyboard";
+/// What a scene says when it hears the lab's USB keyboard and pointer, by the names that Linux gives those.
+const HEARD: [(&str, &str); 2] = [
+    ("a keyboard", "scene: hears QEMU QEMU USB Keyboard"),
+    ("a pointer", "scene: hears QEMU QEMU USB Tablet"),
+];
 /// The seats that draw.
 const DRAWING: [&str; 3] = ["anna", "ben", "carl"];
 /// Those with a keyboard, with what is typed on it.
 const TYPED: [(&str, &str, &str); 2] = [("anna", "keyboard-a", "left"), ("ben", "keyboard-b", "right")];
+
+/// The same with pointers, and how often their left buttons are pressed: never as often on two of them.
+const CLICKED: [(&str, &str, u32); 2] = [("anna", "tablet-a", 1), ("ben", "tablet-b", 2)];
 
 impl Desk {
     fn facts(&self) -> Facts {
@@ -148,8 +155,10 @@ pub(super) fn look(host: &Host, out: &Path, chapter: &mut Chapter) -> Result<Dis
         chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
     }
     for (seat, ..) in TYPED {
-        // Its guest may find the keyboard later than the card, and nobody hears what is typed before.
-        chapter.check(format!("{seat} has a keyboard"), await_line(host, seat, HEARD));
+        // Its guest may find them later than the card, and nobody hears what is typed before.
+        for (what, words) in HEARD {
+            chapter.check(format!("{seat} has {what}"), await_line(host, seat, words));
+        }
     }
     // Only now, and in turn: a letter that went to the wrong guest would be seen there, because that listens too.
     for (keyboard, key) in in_turn(&TYPED) {
@@ -160,6 +169,13 @@ pub(super) fn look(host: &Host, out: &Path, chapter: &mut Chapter) -> Result<Dis
             format!("what was typed on {seat}'s keyboard arrives"),
             await_line(host, seat, &format!("typed {keys}")),
         );
+    }
+    for (seat, pointer, clicks) in CLICKED {
+        for _ in 0..clicks {
+            host.hardware().click(pointer, POINTER_LIMIT / 2, POINTER_LIMIT / 2)?;
+        }
+        let arrived = await_line(host, seat, &format!("scene: clicks {clicks}"));
+        chapter.check(format!("clicks of {seat}'s pointer arrive"), arrived);
     }
     let mut discs = Discs::new();
     for desk in &DESK {
@@ -213,6 +229,17 @@ pub(super) fn move_on(host: &Host, out: &Path, discs: &Discs, chapter: &mut Chap
     Ok(())
 }
 
+/// Asks each seat how many clicks it has seen.
+pub(super) fn clicks(host: &Host, chapter: &mut Chapter) -> Result<()> {
+    for (seat, _, clicks) in CLICKED {
+        let last = last_words(host, seat, "scene: clicks [0-9]*")?;
+        let seen = last == format!("scene: clicks {clicks}");
+        let what = format!("{seat} saw the clicks of its own pointer, {clicks}, and no other's");
+        chapter.check(what, seen.then_some(()).ok_or(last));
+    }
+    Ok(())
+}
+
 /// Says whether a seat that draws on `heads` heads drew enough on one of them.
 fn enough(drawn: u64, head: u32, heads: u32) -> Result<(), String> {
     if head >= heads {
@@ -257,15 +284,16 @@ struct Told {
 /// Returns what each seat that draws told last.
 fn frames(host: &Host) -> Result<Vec<Told>> {
     let last = |seat: &'static str| {
-        let script = format!(
-            "allod logs {seat} --console | grep --text --only-matching 'scene: frame [0-9]* on each of [0-9]*' | \
-             tail -n 1"
-        );
-        let output = host.run_within(&script, COMMAND_LIMIT)?;
-        told(seat, &output.stdout)
-            .with_context(|| format!("{seat} tells of no frame: {}{}", output.stdout, output.stderr))
+        let words = last_words(host, seat, "scene: frame [0-9]* on each of [0-9]*")?;
+        told(seat, &words).with_context(|| format!("{seat} tells of no frame: {words}"))
     };
     DRAWING.iter().map(|seat| last(seat)).collect()
+}
+
+/// Returns what a seat's console said last that looks like `pattern`.
+fn last_words(host: &Host, seat: &str, pattern: &str) -> Result<String> {
+    let script = format!("allod logs {seat} --console | grep --text --only-matching '{pattern}' | tail -n 1");
+    Ok(host.run_within(&script, COMMAND_LIMIT)?.stdout.trim().to_owned())
 }
 
 /// Reads `scene: frame 12 on each of 2`.
