@@ -5,6 +5,7 @@
 //! the story in the lab ([`desk`], with figures by [`taste`]) and on a host of one's own ([`here`]), and the page ([`page`]). `main` calls this.
 
 mod desk;
+mod folder;
 mod here;
 mod measured;
 mod monitors;
@@ -19,9 +20,9 @@ use crate::report::{Findings, Report};
 use crate::setup;
 use crate::test::build_release;
 use crate::workspace::Workspace;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
-use std::fs;
+use folder::Folder;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use story::Story;
@@ -52,12 +53,11 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     eprintln!("{ANNOUNCEMENT}");
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
     let ready = options.no_build || setup::run(&setup::Options::default(), report) && build_release(report);
-    let page = out.join("index.html");
-    // A page of an earlier demo would pass for this one's.
-    fs::remove_file(&page).ok();
-    if ready {
-        report.phase("demo", || show(workspace, &out, !options.no_figures));
+    if !ready {
+        return;
     }
+    report.phase("demo", || show(workspace, &Folder::empty(&out)?, !options.no_figures));
+    let page = out.join(folder::PAGE);
     if page.exists() {
         report.close_with(format!("Look at {}", url(&page)));
     }
@@ -78,12 +78,11 @@ fn url(path: &Path) -> String {
     url
 }
 
-fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> {
-    fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+fn show(workspace: &Workspace, out: &Folder, measuring: bool) -> Result<Findings> {
     let places = desk::Places {
         programs: &workspace.target.join("release"),
         example: &workspace.root.join("docs/examples/desk"),
-        out,
+        out: *out,
     };
     let offer = here::asked();
     let begin = Instant::now();
@@ -92,17 +91,18 @@ fn show(workspace: &Workspace, out: &Path, measuring: bool) -> Result<Findings> 
         Some(offer) => here::play(&offer, places.programs, out, &mut story),
         None => desk::play(&places, &mut story).and_then(|()| {
             let example = workspace.root.join("docs/examples/bench");
-            if measuring { taste::measure(places.programs, &example, &mut story) } else { Ok(()) }
+            if measuring { taste::measure(places.programs, &example, out, &mut story) } else { Ok(()) }
         }),
     };
-    if let Some(table) = measured::newest(&workspace.root.join("docs/results"))? {
-        story.begin("What a seat costs, measured at length").table = Some(table);
+    if let Some((table, drawing)) = measured::newest(&workspace.root.join("docs/results"))? {
+        let chapter = story.begin("What a seat costs, measured at length");
+        (chapter.table, chapter.drawing) = (Some(table), drawing);
     }
     story.broke_off = end.as_ref().err().map(|error| format!("{error:#}"));
     story.seconds = begin.elapsed().as_secs_f64();
     // What was seen until something went wrong is worth a page too.
-    let page = out.join("index.html");
-    fs::write(&page, page::html(&story)).with_context(|| format!("cannot write {}", page.display()))?;
+    out.write("story.json", serde_json::to_string_pretty(&story)? + "\n")?;
+    out.write(folder::PAGE, page::html(&story))?;
     say(story.summary());
     end?;
     Ok(Findings { problems: story.problems(), ..Findings::default() })

@@ -53,6 +53,13 @@ fn two_people_share_a_host_and_its_devices_come_back() {
         rest = &rest[at..];
     }
     assert_eq!(page.matches("data:image/png;base64,").count(), 8, "two pictures of each monitor");
-    assert_eq!(page.matches("<svg").count(), 1, "the host and its plan as a drawing");
+    assert_eq!(
+        page.matches("data:image/svg+xml;base64,").count(),
+        2,
+        "the host with its plan, and kept figures"
+    );
+    for name in ["seats.toml", "plan.svg", "plan.json", "inventory.json", "story.json"] {
+        assert!(fs::metadata(out.join(name)).is_ok_and(|file| file.len() > 0), "there is no {name}");
+    }
     assert!(!page.contains("class=\"no\""));
 }

@@ -19,6 +19,9 @@ fn the_demo_measures_a_taste_of_what_a_seat_costs() {
     {
         assert!(page.contains(words), "the page does not say `{words}`\n{said}");
     }
+    for name in ["bench.md", "bench.json", "bench.svg"] {
+        assert!(fs::metadata(out.join(name)).is_ok_and(|file| file.len() > 0), "there is no {name}");
+    }
     assert!(said.contains("A taste of what a seat costs"), "{said}");
     assert!(!page.contains("class=\"no\""), "{said}");
 }

@@ -4,8 +4,9 @@
 //! Not here: the monitors and what is typed before them ([`super::monitors`]), and how all of it is shown
 //! ([`super::page`]).
 
+use super::folder::Folder;
 use super::monitors;
-use super::story::{Chapter, Command, Story};
+use super::story::{Chapter, Command, Drawing, Story};
 use crate::process::{say, with_heartbeat};
 use anyhow::{Context, Result, bail};
 use lab::host::status_of;
@@ -37,8 +38,8 @@ pub(super) struct Places<'a> {
     pub(super) programs: &'a Path,
     /// The example with the seat file.
     pub(super) example: &'a Path,
-    /// Pictures.
-    pub(super) out: &'a Path,
+    /// What is left behind.
+    pub(super) out: Folder<'a>,
 }
 
 /// Plays the day. What was seen is in `story` however it ends.
@@ -60,13 +61,17 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
 
     let chapter = story.begin("Who gets what?");
     run(&host, chapter, "allod plan /share/seats.toml --svg /run/plan.svg")?;
-    chapter.drawing = Some(host.run_within("cat /run/plan.svg", COMMAND_LIMIT)?.stdout);
+    let svg = fetch(&host, "cat /run/plan.svg", (&places.out, "plan.svg"))?;
+    chapter.drawing = Some(Drawing { title: "The host, and which of its devices goes to whom".into(), svg });
+    fetch(&host, "cat /share/seats.toml", (&places.out, "seats.toml"))?;
+    fetch(&host, "allod devices --json", (&places.out, "inventory.json"))?;
+    fetch(&host, "allod plan --json /share/seats.toml", (&places.out, "plan.json"))?;
 
     let chapter = story.begin("All seats up");
     run(&host, chapter, "allod up /share/seats.toml")?;
     run(&host, chapter, "allod ps")?;
 
-    let discs = monitors::look(&host, places.out, story.begin("Each draws on its own monitors"))?;
+    let discs = monitors::look(&host, &places.out, story.begin("Each draws on its own monitors"))?;
     // While the pictures are warm: that all of them run was so at this moment.
     let chapter = story.begin("All run at once");
     let seats = host.run_within("allod ps --json", COMMAND_LIMIT)?;
@@ -75,7 +80,7 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
         running(&seats.stdout),
     );
     let chapter = story.begin("Pictures move");
-    monitors::move_on(&host, places.out, &discs, chapter)?;
+    monitors::move_on(&host, &places.out, &discs, chapter)?;
     monitors::clicks(&host, chapter)?;
 
     network(&host, story.begin("Each has a part of the network card, and a disk"))?;
@@ -107,6 +112,19 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
     }
     host.shutdown();
     Ok(())
+}
+
+/// Keeps what a command in the host prints as a file, and returns it.
+///
+/// # Errors
+/// The command did not succeed, or the file cannot be written.
+pub(super) fn fetch(host: &Host, line: &str, (out, name): (&Folder, &str)) -> Result<String> {
+    let output = host.run_within(line, COMMAND_LIMIT).with_context(|| format!("run `{line}` in the lab"))?;
+    if !output.is_success() {
+        bail!("`{line}` ended with {}: {}", output.status, output.stderr.trim());
+    }
+    out.write(name, &output.stdout)?;
+    Ok(output.stdout)
 }
 
 /// Looks at what each guest says of its part of the network card and of its disk.

@@ -1,8 +1,9 @@
 //! The main job on this very host, once its owner has said yes: every command a person would type, and the devices back
 //! at the end. What is seen is on the seats' own monitors; nobody takes pictures of those.
 
+use super::folder::Folder;
 use super::offer::{Offer, Start, offer};
-use super::story::{Chapter, Command, Story};
+use super::story::{Chapter, Command, Drawing, Story};
 use crate::process::{follow, say};
 use anyhow::{Context, Result, bail};
 use host::system::{RunningSystem, System};
@@ -41,16 +42,18 @@ pub(super) fn asked() -> Option<Offer> {
 ///
 /// # Errors
 /// A command failed; the reason is what it said.
-pub(super) fn play(offer: &Offer, programs: &Path, out: &Path, story: &mut Story) -> Result<()> {
+pub(super) fn play(offer: &Offer, programs: &Path, out: &Folder, story: &mut Story) -> Result<()> {
     let mut ender = Ender::listening()?;
     let allod = programs.join("allod");
-    let file = out.join("seats.toml");
-    fs::write(&file, &offer.file).with_context(|| format!("cannot write {}", file.display()))?;
-    let file = file.display().to_string();
+    out.write("seats.toml", &offer.file)?;
+    let file = out.path("seats.toml").display().to_string();
 
     let chapter = story.begin("Who gets what?");
     run(&allod, chapter, &["doctor"])?;
-    run(&allod, chapter, &["plan", &file])?;
+    let drawing = out.path("plan.svg");
+    run(&allod, chapter, &["plan", &file, "--svg", &drawing.display().to_string()])?;
+    let svg = fs::read_to_string(&drawing).with_context(|| format!("cannot read {}", drawing.display()))?;
+    chapter.drawing = Some(Drawing { title: "This host, and which of its devices goes to whom".into(), svg });
     let before = drivers()?;
     if ender.is_called() {
         bail!("called off before anything was taken");

@@ -1,7 +1,7 @@
-//! The newest table of seats against native that is kept under docs/results, for the page. The demo itself measures
+//! The newest table of seats against native that is kept under docs/results, and its drawing, for the page. The demo itself measures
 //! a taste only ([`super::taste`]): a table worth keeping takes longer than a demo may.
 
-use super::story::Table;
+use super::story::{Drawing, Table};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ const ROW_LIMIT: usize = 40;
 ///
 /// # Errors
 /// The folder or the file cannot be read.
-pub(super) fn newest(folder: &Path) -> Result<Option<Table>> {
+pub(super) fn newest(folder: &Path) -> Result<Option<(Table, Option<Drawing>)>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
@@ -23,7 +23,10 @@ pub(super) fn newest(folder: &Path) -> Result<Option<Table>> {
     let Some(name) = last_date(&names) else { return Ok(None) };
     let path = folder.join(name);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Some(table(name, &text)))
+    // A result may do without a drawing.
+    let svg = fs::read_to_string(path.with_extension("svg")).ok();
+    let drawing = svg.map(|svg| Drawing { title: "The same as bars".into(), svg });
+    Ok(Some((table(name, &text), drawing)))
 }
 
 /// Returns the name with the latest date.

@@ -3,6 +3,7 @@
 //! Not here: the rest of the day ([`super::desk`]), and what a scene looks like (the crate `scene`).
 
 use super::desk::{COMMAND_LIMIT, await_line};
+use super::folder::Folder;
 use super::picture;
 use super::story::{Chapter, Monitor};
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,6 @@ use lab::outside::POINTER_LIMIT;
 use scene::judge::judge;
 use scene::layout::Facts;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Time over which frames are counted.
@@ -101,9 +101,9 @@ impl Desk {
     }
 
     /// Takes the monitor's picture, and says where its disc is, or why it is not the picture it has to be.
-    fn look(&self, host: &Host, out: &Path, moment: &str) -> Result<Look> {
+    fn look(&self, host: &Host, out: &Folder, moment: &str) -> Result<Look> {
         let name = format!("{}-{}{moment}.png", self.seat, self.head);
-        let file = out.join(&name);
+        let file = out.path(&name);
         let png = match self.card {
             Some(card) => {
                 host.screenshot(card, self.head, &file)?;
@@ -111,7 +111,7 @@ impl Desk {
             }
             None => {
                 let png = window(host, self.seat)?;
-                fs::write(&file, &png).with_context(|| format!("cannot write {}", file.display()))?;
+                out.write(&name, &png)?;
                 png
             }
         };
@@ -124,7 +124,7 @@ impl Desk {
         };
         let on = if self.card.is_some() { "its own card" } else { "a card that Allod imitates" };
         let caption = format!("{width}x{height}, drawn by {}'s guest on {on}", self.seat);
-        Ok(Look { disc, monitor: Monitor { title: self.title.into(), caption, png } })
+        Ok(Look { disc, monitor: Monitor { title: self.title.into(), caption, file: name, png } })
     }
 }
 
@@ -150,7 +150,7 @@ struct Look {
 pub(super) type Discs = Vec<Option<(u32, u32)>>;
 
 /// Types on each keyboard, takes the pictures and judges them; returns where the discs were.
-pub(super) fn look(host: &Host, out: &Path, chapter: &mut Chapter) -> Result<Discs> {
+pub(super) fn look(host: &Host, out: &Folder, chapter: &mut Chapter) -> Result<Discs> {
     for seat in DRAWING {
         chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
     }
@@ -204,7 +204,7 @@ fn in_turn(typed: &[(&str, &'static str, &str)]) -> Vec<(&'static str, char)> {
 
 /// Counts the frames that each seat drew in a while, and looks at each of its monitors again: the seat counts what it
 /// draws on all of them, but only a picture shows that none stands still.
-pub(super) fn move_on(host: &Host, out: &Path, discs: &Discs, chapter: &mut Chapter) -> Result<()> {
+pub(super) fn move_on(host: &Host, out: &Folder, discs: &Discs, chapter: &mut Chapter) -> Result<()> {
     let before = frames(host)?;
     let begin = Instant::now();
     // The clock is what is measured against: there is no event to wait for.
@@ -255,7 +255,7 @@ fn enough(drawn: u64, head: u32, heads: u32) -> Result<(), String> {
 fn look_again(
     desk: &Desk,
     host: &Host,
-    out: &Path,
+    out: &Folder,
     before: Option<(u32, u32)>,
 ) -> Result<(Result<(), String>, Option<Monitor>)> {
     let Some(before) = before else { return Ok((Err("it had no picture before".into()), None)) };

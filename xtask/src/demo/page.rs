@@ -14,7 +14,7 @@ figure { display: inline-block; margin: .5rem 1rem .5rem 0; } figure img { heigh
 pre { background: #8882; padding: .7rem; overflow-x: auto; max-height: 24rem; font-size: 13px; line-height: 1.35; }
 .yes::before { content: '✓ '; color: #2a2; } .no::before { content: '✗ '; color: #c22; font-weight: bold; }
 table { border-collapse: collapse; } th, td { border: 1px solid #8886; padding: .3rem .6rem; text-align: left; }
-li { list-style: none; } svg { max-width: 100%; height: auto; background: #fff; } small { opacity: .7; }
+li { list-style: none; } .drawing { max-width: 100%; height: auto; background: #fff; } small { opacity: .7; }
 ";
 
 /// What a reader of the figures has to know, of a demo in the lab and of one on a host.
@@ -71,8 +71,11 @@ fn chapter(page: &mut String, chapter: &Chapter) {
         page.push_str("</ul>\n");
     }
     if let Some(drawing) = &chapter.drawing {
-        // Our own drawing, made of our own inventory's escaped words.
-        writeln!(page, "{drawing}").ok();
+        let title = escaped(&drawing.title);
+        // As a picture, so that nothing in it reaches the page: neither its styles, nor what a host's words would do.
+        let svg = STANDARD.encode(&drawing.svg);
+        writeln!(page, "<img class=\"drawing\" alt=\"{title}\" src=\"data:image/svg+xml;base64,{svg}\">")
+            .ok();
     }
     if let Some(figures) = &chapter.table {
         table(page, figures);

@@ -1,13 +1,14 @@
 //! What happened in a demo, in order: commands with what they said, pictures with what was judged, and claims checked.
 
 use crate::process::say;
+use serde::Serialize;
 use std::fmt::Write as _;
 
 /// How long a story may take on a machine that has nothing else to do.
 const TARGET_SECONDS: f64 = 300.0;
 
 /// A command that was run in the host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Command {
     /// As one would type it.
     pub(super) line: String,
@@ -18,18 +19,30 @@ pub(super) struct Command {
 }
 
 /// A picture of a monitor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Monitor {
     /// Whose monitor it is.
     pub(super) title: String,
     /// What is seen, and how large.
     pub(super) caption: String,
+    /// The name of the file.
+    pub(super) file: String,
     /// The PNG file's bytes.
+    #[serde(skip)]
     pub(super) png: Vec<u8>,
 }
 
+/// A drawing as SVG.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Drawing {
+    /// What it shows.
+    pub(super) title: String,
+    #[serde(skip)]
+    pub(super) svg: String,
+}
+
 /// Figures with their headings in the first row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Table {
     /// Where they are from.
     pub(super) note: String,
@@ -44,7 +57,7 @@ impl Table {
 }
 
 /// Something that has to be so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Check {
     /// What, as a sentence.
     pub(super) what: String,
@@ -53,13 +66,12 @@ pub(super) struct Check {
 }
 
 /// A part of the story under a heading.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Chapter {
     pub(super) title: String,
     pub(super) commands: Vec<Command>,
     pub(super) monitors: Vec<Monitor>,
-    /// A drawing as SVG.
-    pub(super) drawing: Option<String>,
+    pub(super) drawing: Option<Drawing>,
     pub(super) checks: Vec<Check>,
     pub(super) table: Option<Table>,
     /// Whether the table is of this run.
@@ -67,7 +79,7 @@ pub(super) struct Chapter {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Story {
     /// Whether it happened on a host of the reader's own, and not in the lab.
     pub(super) on_a_host: bool,

@@ -4,8 +4,9 @@
 //! Not here: figures worth keeping, which take longer than a demo may ([`super::measured`]).
 
 use super::desk;
+use super::folder::Folder;
 use super::measured;
-use super::story::{Chapter, Story, Table};
+use super::story::{Chapter, Drawing, Story, Table};
 use anyhow::{Context, Result};
 use lab::{Lab, Profile};
 use std::path::Path;
@@ -17,7 +18,8 @@ const LIMIT: Duration = Duration::from_secs(400);
 const READY: &str = "sh /share/host.sh && sh /share/guest.sh /run/initrd";
 /// Two rounds of a second each, in one lap.
 const BENCH: &str = "allod bench /share/seats.toml --guest /run/initrd --guest-disk /dev/vda --rounds 2 --seconds 1 \
-                     --laps 1 --workload cpu --workload fill --workload disk";
+                     --laps 1 --workload cpu --workload fill --workload disk --svg /run/bench.svg \
+                     --journal /run/bench.journal";
 /// The workloads asked for, which have to be in the table.
 const WORKLOADS: [&str; 3] = ["cpu", "fill", "disk"];
 /// How to read so few figures.
@@ -30,12 +32,17 @@ speed on hardware. `allod bench` measures the whole, with as many rounds as one 
 ///
 /// # Errors
 /// The lab cannot be had, or it could not be measured.
-pub(super) fn measure(programs: &Path, example: &Path, story: &mut Story) -> Result<()> {
+pub(super) fn measure(programs: &Path, example: &Path, out: &Folder, story: &mut Story) -> Result<()> {
     let chapter = story.begin("What a seat costs: a taste");
     let lab = Lab::new(Profile::named("pairs")?).share(example).programs(programs);
     let host = lab.boot(&|step| eprintln!("    lab: {step}")).context("cannot boot the lab")?;
     desk::run_within(&host, &mut Chapter::default(), READY, LIMIT)?;
     let said = desk::run_within(&host, chapter, BENCH, LIMIT)?;
+    let svg = desk::fetch(&host, "cat /run/bench.svg", (out, "bench.svg"))?;
+    chapter.drawing = Some(Drawing { title: "Seats in percent of native, each row of its own".into(), svg });
+    // Every round is in the journal by now: this one only prints.
+    desk::fetch(&host, &format!("{BENCH} --json"), (out, "bench.json"))?;
+    out.write("bench.md", &said)?;
     host.shutdown();
     let table = Table { note: NOTE.to_owned(), rows: measured::rows(&said) };
     chapter.check("native, one seat and two seats at once were measured", complete(&table));
