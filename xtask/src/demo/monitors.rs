@@ -232,7 +232,7 @@ pub(super) fn move_on(host: &Host, out: &Folder, discs: &Discs, chapter: &mut Ch
 /// Asks each seat how many clicks it has seen.
 pub(super) fn clicks(host: &Host, chapter: &mut Chapter) -> Result<()> {
     for (seat, _, clicks) in CLICKED {
-        let last = last_words(host, seat, "scene: clicks [0-9]*")?;
+        let last = last_words(host, seat, "scene: clicks [0-9][0-9]*")?;
         let seen = last == format!("scene: clicks {clicks}");
         let what = format!("{seat} saw the clicks of its own pointer, {clicks}, and no other's");
         chapter.check(what, seen.then_some(()).ok_or(last));
@@ -284,7 +284,7 @@ struct Told {
 /// Returns what each seat that draws told last.
 fn frames(host: &Host) -> Result<Vec<Told>> {
     let last = |seat: &'static str| {
-        let words = last_words(host, seat, "scene: frame [0-9]* on each of [0-9]*")?;
+        let words = last_words(host, seat, "scene: frame [0-9][0-9]* on each of [0-9][0-9]*")?;
         told(seat, &words).with_context(|| format!("{seat} tells of no frame: {words}"))
     };
     DRAWING.iter().map(|seat| last(seat)).collect()
