@@ -5,6 +5,10 @@
 //!
 //! A program of its own because it boots a host for minutes: `cargo xtask test --scenario demo`.
 
+mod picture;
+
+use scene::judge::judge;
+use scene::layout::Facts;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -34,6 +38,40 @@ const SEEN: [&str; 21] = [
     "the host reads on ben's disk what the guest wrote there",
 ];
 
+/// What a reader has to be told of the figures.
+const SAID_OF_FIGURES: [&str; 3] =
+    ["say nothing about speed on hardware", "is the lab's tax on all rows", "<td>cpu</td>"];
+
+/// The pictures that are left, and what each has to show: name, colour, typed text.
+const SHOWN: [(&str, &str, u16, &str); 4] = [
+    ("anna-0", "anna", 20, "left"),
+    ("ben-0", "ben", 200, "right"),
+    ("ben-1", "ben 2", 260, "right"),
+    ("carl-0", "carl", 130, ""),
+];
+
+/// Looks at each picture again: it shows its own scene, and none of the others.
+fn judge_again(out: &Path) {
+    let facts = |(_, name, hue, typed): (&str, &str, u16, &str)| Facts {
+        name: name.into(),
+        hue,
+        typed: typed.into(),
+    };
+    for own in SHOWN {
+        for moment in ["", "-later"] {
+            let file = out.join(format!("{}{moment}.png", own.0));
+            let picture = picture::read(&file).unwrap();
+            for other in SHOWN {
+                let judged = judge(&picture, &facts(other));
+                assert_eq!(judged.is_ok(), own == other, "{} as {other:?}: {judged:?}", file.display());
+            }
+            // The other word on the right scene.
+            let strange = Facts { typed: format!("{}x", own.3), ..facts(own) };
+            assert!(judge(&picture, &strange).is_err(), "{}", file.display());
+        }
+    }
+}
+
 #[test]
 fn two_people_share_a_host_and_its_devices_come_back() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo");
@@ -61,5 +99,9 @@ fn two_people_share_a_host_and_its_devices_come_back() {
     for name in ["seats.toml", "plan.svg", "plan.json", "inventory.json", "story.json"] {
         assert!(fs::metadata(out.join(name)).is_ok_and(|file| file.len() > 0), "there is no {name}");
     }
+    for words in SAID_OF_FIGURES {
+        assert!(page.contains(words), "the page does not say `{words}`");
+    }
     assert!(!page.contains("class=\"no\""));
+    judge_again(&out);
 }

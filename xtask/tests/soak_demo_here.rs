@@ -3,6 +3,8 @@
 //!
 //! A program of its own because it boots a host for minutes: `cargo xtask soak demo_here`.
 
+mod picture;
+
 use std::cell::RefCell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use lab::wire::{Frame, Request};
 use lab::{Failure, Hardware, Host, Lab, Piece, Profile};
-use scene::judge::{Picture, judge};
+use scene::judge::judge;
 use scene::layout::Facts;
 
 /// The whole story may take this long; a busy machine needs some of it.
@@ -63,23 +65,16 @@ fn share() -> PathBuf {
     folder
 }
 
-fn picture(hardware: &Hardware, card: &str, file: &Path) -> Result<Picture, String> {
-    hardware.screenshot(card, 0, file).map_err(|failure| failure.to_string())?;
-    let file = fs::File::open(file).map_err(|error| error.to_string())?;
-    let mut reader =
-        png::Decoder::new(std::io::BufReader::new(file)).read_info().map_err(|error| error.to_string())?;
-    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
-    let frame = reader.next_frame(&mut bytes).map_err(|error| error.to_string())?;
-    bytes.truncate(frame.buffer_size());
-    Ok(Picture { width: frame.width, height: frame.height, bytes })
-}
-
 /// Waits until a card's monitor shows the scene. Pictures are all that is seen from outside.
 fn await_scene(hardware: &Hardware, card: &str, (folder, said): (&Path, &str)) {
     let facts = Facts { name: NAME.into(), hue: HUE, typed: String::new() };
     let begin = Instant::now();
     loop {
-        let seen = picture(hardware, card, &folder.join(format!("{card}.png")))
+        let file = folder.join(format!("{card}.png"));
+        let seen = hardware
+            .screenshot(card, 0, &file)
+            .map_err(|failure| failure.to_string())
+            .and_then(|()| picture::read(&file))
             .and_then(|picture| judge(&picture, &facts).map_err(|difference| difference.to_string()));
         match seen {
             Ok(_) => return,
