@@ -23,6 +23,7 @@ use crate::workspace::Workspace;
 use anyhow::Result;
 use clap::Args;
 use folder::Folder;
+use offer::Offer;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use story::Story;
@@ -31,8 +32,8 @@ use story::Story;
 const ANNOUNCEMENT: &str = "\
 This boots the lab, a virtual host with an IOMMU, and lets two people and an ordinary machine share it: each person gets
 a graphics card, a USB controller with keyboard and pointer, and a disk of their own. The first time it installs and
-builds what that needs, named below. A host with an IOMMU and a spare graphics card is asked whether it is to be shown
-there; nothing of it is taken without a yes.";
+builds what that needs, named below. On a host with an IOMMU and a spare graphics card it could be shown for real: root is
+asked whether it may, and nothing is taken without a yes.";
 
 /// How the demo is shown.
 #[derive(Args)]
@@ -52,11 +53,14 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report) {
     eprintln!("{ANNOUNCEMENT}");
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
-    let ready = options.no_build || setup::run(&setup::Options::default(), report) && build_release(report);
+    // First, because a host that shows it itself needs no lab.
+    let offer = here::asked();
+    let ready = options.no_build
+        || (offer.is_some() || setup::run(&setup::Options::default(), report)) && build_release(report);
     if !ready {
         return;
     }
-    report.phase("demo", || show(workspace, &Folder::empty(&out)?, !options.no_figures));
+    report.phase("demo", || show(workspace, &Folder::empty(&out)?, offer.as_ref(), !options.no_figures));
     let page = out.join(folder::PAGE);
     if page.exists() {
         report.close_with(format!("Look at {}", url(&page)));
@@ -78,17 +82,16 @@ fn url(path: &Path) -> String {
     url
 }
 
-fn show(workspace: &Workspace, out: &Folder, measuring: bool) -> Result<Findings> {
+fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: bool) -> Result<Findings> {
     let places = desk::Places {
         programs: &workspace.target.join("release"),
         example: &workspace.root.join("docs/examples/desk"),
         out: *out,
     };
-    let offer = here::asked();
     let begin = Instant::now();
     let mut story = Story { on_a_host: offer.is_some(), ..Story::default() };
     let end = match offer {
-        Some(offer) => here::play(&offer, places.programs, out, &mut story),
+        Some(offer) => here::play(offer, places.programs, out, &mut story),
         None => desk::play(&places, &mut story).and_then(|()| {
             let example = workspace.root.join("docs/examples/bench");
             if measuring { taste::measure(places.programs, &example, out, &mut story) } else { Ok(()) }

@@ -2,12 +2,13 @@
 //! at the end. What is seen is on the seats' own monitors; nobody takes pictures of those.
 
 use super::folder::Folder;
-use super::offer::{Offer, Start, offer};
+use super::offer::{Ground, Offer, Start, offer};
 use super::story::{Chapter, Command, Drawing, Story};
 use crate::process::{follow, say};
 use anyhow::{Context, Result, bail};
 use host::system::{RunningSystem, System};
 use linux::event::{Interest, Poller, Signals};
+use seat::places::Places;
 use std::fs;
 use std::io::{BufRead, IsTerminal};
 use std::os::unix::fs::MetadataExt;
@@ -21,11 +22,21 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Asks whether the demo may run on this host; none when that cannot be, nobody is there to ask, or the answer is no.
 pub(super) fn asked() -> Option<Offer> {
+    let offer = possible()?;
     // Taking devices is root's to do. A process's folder belongs to whom it runs as (proc(5)).
     let is_root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
     if !is_root || !std::io::stdin().is_terminal() {
+        let cards = offer.cards.join(", ");
+        say(format_args!(
+            "This host could do it for real, with {cards}: as root and on a terminal the demo asks whether it may."
+        ));
         return None;
     }
+    offer.accepted(&mut std::io::stdin().lock(), &mut std::io::stderr()).then_some(offer)
+}
+
+/// Finds what this host has to spare, beside what its seats have.
+fn possible() -> Option<Offer> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let boot = |name: &str| PathBuf::from(format!("/boot/{name}-{}", release.trim()));
     let (kernel, initrd) = (boot("vmlinuz"), boot("initrd.img"));
@@ -34,8 +45,10 @@ pub(super) fn asked() -> Option<Offer> {
     }
     let system = RunningSystem::open().ok()?;
     let inventory = host::inventory::read(system.tree());
-    let offer = offer(&inventory, Start { kernel: &kernel, initrd: &initrd })?;
-    offer.accepted(&mut std::io::stdin().lock(), &mut std::io::stderr()).then_some(offer)
+    let state = Places::of_environment().state;
+    let (claims, trials) = (host::ledger::claims(&state).ok()?, host::trial::records(&state).ok()?);
+    let ground = Ground { inventory: &inventory, claims: &claims, trials: &trials };
+    offer(&ground, Start { kernel: &kernel, initrd: &initrd })
 }
 
 /// Plays it. The seats are taken down again whatever comes after them: a failure, Ctrl-C, a terminal that is closed.
@@ -78,7 +91,12 @@ fn show(offer: &Offer, (allod, file): (&Path, &str), ender: &mut Ender, chapter:
     for seat in &offer.seats {
         chapter.check(format!("{seat}'s guest runs: its console says so"), await_console(allod, seat, ender));
     }
-    say(format_args!("    Look at the monitors of {}. Press Enter to end.", offer.cards.join(" and ")));
+    say(format_args!(
+        "    Look at the monitors of {}, and at `{} console {}` for the rest. Press Enter to end.",
+        offer.cards.join(" and "),
+        allod.display(),
+        offer.seats.first().unwrap_or(&"SEAT")
+    ));
     ender.wait()
 }
 

@@ -1,10 +1,11 @@
 //! Whether the main job can be done on this very host: which of its graphics cards are spare, and the seat file that
 //! would take them. Pure, but for [`Offer::accepted`], which asks; nothing is taken here.
 
+use host::doctor;
 use plan::plan;
 use spec::PciAddress;
-use spec::inventory::HostInventory;
-use spec::plan::NoticeCode;
+use spec::inventory::{HostInventory, Verdict};
+use spec::plan::{ClaimRecord, NoticeCode, TrialRecord};
 use spec::seat_file::SeatFile;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -34,17 +35,32 @@ pub(super) struct Start<'a> {
     pub(super) initrd: &'a Path,
 }
 
-/// Finds the graphics cards that the planner would give to seats; none where there is none, or no IOMMU.
+/// What is known of the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ground<'a> {
+    pub(super) inventory: &'a HostInventory,
+    /// What belongs to seats already.
+    pub(super) claims: &'a [ClaimRecord],
+    /// What trials have shown.
+    pub(super) trials: &'a [TrialRecord],
+}
+
+/// Finds the graphics cards that the planner would give to seats; none where there is none, or where the doctor says
+/// that no seat can work.
 ///
 /// A card that shows the host's console is never among them. Keyboards are not either: which of them the host can do
 /// without, it does not know.
-pub(super) fn offer(inventory: &HostInventory, start: Start<'_>) -> Option<Offer> {
+pub(super) fn offer(host: &Ground<'_>, start: Start<'_>) -> Option<Offer> {
+    let inventory = host.inventory;
+    if doctor::examine(inventory).verdict == Verdict::Blocked {
+        return None;
+    }
     let mut found: Vec<PciAddress> = Vec::new();
     let displays = inventory.functions.iter().filter(|function| function.class.is_display());
     for display in displays {
         let mut with = found.clone();
         with.push(display.address);
-        if found.len() < SEAT_LIMIT && is_possible(inventory, &text(&with, start)) {
+        if found.len() < SEAT_LIMIT && is_possible(host, &text(&with, start)) {
             found = with;
         }
     }
@@ -59,11 +75,12 @@ pub(super) fn offer(inventory: &HostInventory, start: Start<'_>) -> Option<Offer
     (!cards.is_empty()).then(|| Offer { seats: NAMES[..cards.len()].to_vec(), cards, file })
 }
 
-fn is_possible(inventory: &HostInventory, text: &str) -> bool {
+fn is_possible(host: &Ground<'_>, text: &str) -> bool {
     let Ok(file) = SeatFile::parse("demo.toml", text) else { return false };
     // The planner lets the console move to a card that is left. Nobody who says yes to a demo expects that.
     let moves = |code| matches!(code, NoticeCode::ConsoleMoves | NoticeCode::ConsoleGoes);
-    plan(inventory, &file, &[], &[]).is_ok_and(|plan| !plan.notices.iter().any(|notice| moves(notice.code)))
+    plan(host.inventory, &file, host.claims, host.trials)
+        .is_ok_and(|plan| !plan.notices.iter().any(|notice| moves(notice.code)))
 }
 
 /// Writes the seat file of seats with a card each.
@@ -86,7 +103,8 @@ impl Offer {
         let asked = write!(
             questions,
             "This host could do it for real: {cards} would be taken from its drivers for as long as the demo runs. Each \
-             shows the start of this host's own kernel, up to a shell.\nWrite `{YES}` for that; anything else shows the lab: "
+             seat starts this host's own kernel, up to a shell; where its RAM disk has no driver for the card, the monitor \
+             stays dark and only the seat's console speaks.\nWrite `{YES}` for that; anything else shows the lab: "
         );
         let mut answer = String::new();
         asked.and_then(|()| questions.flush()).is_ok()
@@ -98,11 +116,48 @@ impl Offer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spec::CpuSet;
+    use spec::plan::{ClaimKind, ClaimState, ClaimedFunction};
 
     fn offered(inventory: &str) -> Option<Offer> {
-        let inventory: HostInventory = serde_json::from_str(inventory).unwrap();
+        offered_beside(&serde_json::from_str(inventory).unwrap(), &[])
+    }
+
+    fn offered_beside(inventory: &HostInventory, claims: &[ClaimRecord]) -> Option<Offer> {
         let start = Start { kernel: Path::new("/boot/vmlinuz"), initrd: Path::new("/boot/initrd.img") };
-        offer(&inventory, start)
+        offer(&Ground { inventory, claims, trials: &[] }, start)
+    }
+
+    #[test]
+    fn a_card_that_a_seat_has_is_not_offered() {
+        let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
+        let inventory: HostInventory = serde_json::from_str(desktop).unwrap();
+        let taken = "0000:01:00.0";
+        let function =
+            inventory.functions.iter().find(|function| function.address.to_string() == taken).unwrap();
+        let claim = ClaimRecord {
+            seat: "anna".into(),
+            kind: ClaimKind::Seat,
+            state: ClaimState::Taken,
+            functions: vec![ClaimedFunction {
+                address: function.address,
+                identity: function.identity.clone(),
+                group: function.group,
+                former_driver: None,
+            }],
+            cpus: CpuSet::default(),
+        };
+        let cards = offered_beside(&inventory, &[claim]).unwrap().cards;
+        assert!(cards.iter().all(|card| !card.starts_with(taken)) && cards.len() == 1, "{cards:?}");
+    }
+
+    #[test]
+    fn a_host_on_which_no_seat_can_work_offers_nothing() {
+        let desktop = include_str!("../../../crates/plan/tests/inventories/desktop-two-gpus.json");
+        let mut inventory: HostInventory = serde_json::from_str(desktop).unwrap();
+        assert!(offered_beside(&inventory, &[]).is_some());
+        inventory.host.device_nodes.iter_mut().for_each(|node| node.exists &= node.path != "/dev/kvm");
+        assert_eq!(offered_beside(&inventory, &[]), None);
     }
 
     #[test]
@@ -134,8 +189,7 @@ mod tests {
             function.boot_vga = Some(function.address.to_string() == "0000:01:00.0");
             function.holds.clear();
         }
-        let start = Start { kernel: Path::new("/boot/vmlinuz"), initrd: Path::new("/boot/initrd.img") };
-        let offered = offer(&inventory, start).unwrap();
+        let offered = offered_beside(&inventory, &[]).unwrap();
         assert!(offered.cards.iter().all(|card| !card.starts_with("0000:01:00.0")), "{offered:?}");
     }
 
