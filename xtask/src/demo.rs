@@ -15,7 +15,7 @@ mod picture;
 mod story;
 mod taste;
 
-use crate::process::say;
+use crate::process::{capture, say};
 use crate::report::{Findings, Report};
 use crate::setup;
 use crate::test::build_release;
@@ -25,6 +25,7 @@ use clap::Args;
 use folder::Folder;
 use offer::Offer;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 use story::Story;
 
@@ -89,7 +90,8 @@ fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: b
         out: *out,
     };
     let begin = Instant::now();
-    let mut story = Story { on_a_host: offer.is_some(), ..Story::default() };
+    let facts = facts(workspace, offer.is_some());
+    let mut story = Story { on_a_host: offer.is_some(), facts, ..Story::default() };
     let end = match offer {
         Some(offer) => here::play(offer, places.programs, out, &mut story),
         None => desk::play(&places, &mut story).and_then(|()| {
@@ -98,7 +100,10 @@ fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: b
         }),
     };
     if let Some((table, drawing)) = measured::newest(&workspace.root.join("docs/results"))? {
-        let chapter = story.begin("What a seat costs, measured at length");
+        let chapter = story.begin(
+            "What a seat costs, measured at length",
+            "The newest result that is kept with the project.",
+        );
         (chapter.table, chapter.drawing) = (Some(table), drawing);
     }
     story.broke_off = end.as_ref().err().map(|error| format!("{error:#}"));
@@ -109,6 +114,25 @@ fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: b
     say(story.summary());
     end?;
     Ok(Findings { problems: story.problems(), ..Findings::default() })
+}
+
+/// Returns when and where it is, and what with.
+fn facts(workspace: &Workspace, on_a_host: bool) -> Vec<(&'static str, String)> {
+    // A word that cannot be had is left out: it is no reason not to show the rest.
+    let word = |command: &mut Command| {
+        let (status, text) = capture(command).ok()?;
+        (status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+    };
+    let commit =
+        word(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(&workspace.root));
+    let version = env!("CARGO_PKG_VERSION");
+    let version = commit.map_or(version.to_owned(), |commit| format!("{version}, {commit}"));
+    let place = if on_a_host { "this very host" } else { "the lab" };
+    let machine = word(Command::new("uname").args(["-s", "-r", "-m"]));
+    let place = machine.map_or(place.to_owned(), |machine| format!("{place}, on {machine}"));
+    let date = word(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]));
+    let facts = [("when", date), ("where", Some(place)), ("Allod", Some(version))];
+    facts.into_iter().filter_map(|(what, fact)| Some((what, fact?))).collect()
 }
 
 #[cfg(test)]

@@ -52,44 +52,95 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
     let host = lab.boot(&|step| eprintln!("    lab: {step}")).context("cannot boot the lab")?;
     run(&host, &mut Chapter::default(), "sh /share/guest.sh")?;
 
-    let chapter = story.begin("Is the host ready, and what is in it?");
-    run(&host, chapter, "allod doctor")?;
-    run(&host, chapter, "allod devices")?;
-    run(&host, chapter, NETWORK_UP)?;
-    run(&host, chapter, WRITE_DISKS)?;
-    let before = drivers(&host)?;
+    let before = prepare(&host, story)?;
+    start(&host, &places.out, story)?;
+    work(&host, &places.out, story)?;
+    end(&host, &before, story)?;
+    host.shutdown();
+    Ok(())
+}
 
-    let chapter = story.begin("Who gets what?");
-    run(&host, chapter, "allod plan /share/seats.toml --svg /run/plan.svg")?;
-    let svg = fetch(&host, "cat /run/plan.svg", (&places.out, "plan.svg"))?;
+/// Looks at the host and makes it ready; returns which driver each function has.
+fn prepare(host: &Host, story: &mut Story) -> Result<String> {
+    let chapter = story.begin(
+        "Is the host ready, and what is in it?",
+        "Both commands only look. What could be given to a seat is said, and what never.",
+    );
+    run(host, chapter, "allod doctor")?;
+    run(host, chapter, "allod devices")?;
+    run(host, chapter, NETWORK_UP)?;
+    run(host, chapter, WRITE_DISKS)?;
+    drivers(host)
+}
+
+/// Plans the seats and starts them.
+fn start(host: &Host, out: &Folder, story: &mut Story) -> Result<()> {
+    let chapter = story.begin(
+        "Who gets what?",
+        "From the host as it is and a file of a page, the planner says which seat gets what, or every reason why not.",
+    );
+    run(host, chapter, "allod plan /share/seats.toml --svg /run/plan.svg")?;
+    let svg = fetch(host, "cat /run/plan.svg", (out, "plan.svg"))?;
     chapter.drawing = Some(Drawing { title: "The host, and which of its devices goes to whom".into(), svg });
-    fetch(&host, "cat /share/seats.toml", (&places.out, "seats.toml"))?;
-    fetch(&host, "allod devices --json", (&places.out, "inventory.json"))?;
-    fetch(&host, "allod plan --json /share/seats.toml", (&places.out, "plan.json"))?;
+    fetch(host, "cat /share/seats.toml", (out, "seats.toml"))?;
+    fetch(host, "allod devices --json", (out, "inventory.json"))?;
+    fetch(host, "allod plan --json /share/seats.toml", (out, "plan.json"))?;
 
-    let chapter = story.begin("All seats up");
-    run(&host, chapter, "allod up /share/seats.toml")?;
-    run(&host, chapter, "allod ps")?;
+    let chapter = story.begin(
+        "All seats up",
+        "The devices are taken from the host's drivers, each step written down before it is made, and the machines start.",
+    );
+    run(host, chapter, "allod up /share/seats.toml")?;
+    run(host, chapter, "allod ps")?;
+    Ok(())
+}
 
-    let discs = monitors::look(&host, &places.out, story.begin("Each draws on its own monitors"))?;
+/// Looks at the seats while they run.
+fn work(host: &Host, out: &Folder, story: &mut Story) -> Result<()> {
+    let chapter = story.begin(
+        "Each draws on its own monitors",
+        "Both people type at the same time. Each picture is taken at the card, outside of all machines (Carl's \
+         where Allod imitates one), and compared with what has to be on it, pixel by pixel: the name, the \
+         colour, the typed text.",
+    );
+    let discs = monitors::look(host, out, chapter)?;
     // While the pictures are warm: that all of them run was so at this moment.
-    let chapter = story.begin("All run at once");
+    let chapter = story.begin("All run at once", "Asked right after the pictures were taken.");
     let seats = host.run_within("allod ps --json", COMMAND_LIMIT)?;
     chapter.check(
         "all three run at this moment; Anna and Ben have hardware, Carl has none",
         running(&seats.stdout),
     );
-    let chapter = story.begin("Pictures move");
-    monitors::move_on(&host, &places.out, &discs, chapter)?;
-    monitors::clicks(&host, chapter)?;
+    let chapter = story.begin(
+        "Pictures move",
+        "Ten seconds later each monitor is looked at again: its disc has to be somewhere else, and all else as it was.",
+    );
+    monitors::move_on(host, out, &discs, chapter)?;
+    monitors::clicks(host, chapter)?;
 
-    network(&host, story.begin("Each has a part of the network card, and a disk"))?;
+    network(
+        host,
+        story.begin(
+            "Each has a part of the network card, and a disk",
+            "The card splits itself (SR-IOV); the disks are whole NVMe disks of the host.",
+        ),
+    )?;
 
-    let chapter = story.begin("An ordinary machine runs beside them");
-    run(&host, chapter, "allod show carl")?;
+    let chapter = story.begin(
+        "An ordinary machine runs beside them",
+        "Seats with hardware and machines without share the host.",
+    );
+    run(host, chapter, "allod show carl")?;
+    Ok(())
+}
 
-    let chapter = story.begin("All seats down, all devices back");
-    run(&host, chapter, "allod down --all")?;
+/// Ends the seats, and compares the host with what it was `before`.
+fn end(host: &Host, before: &str, story: &mut Story) -> Result<()> {
+    let chapter = story.begin(
+        "All seats down, all devices back",
+        "Power buttons are pressed, the guests go, and every device is again where it was.",
+    );
+    run(host, chapter, "allod down --all")?;
     let obeyed = chapter
         .commands
         .last()
@@ -99,8 +150,8 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
         "each guest powered itself off when its button was pressed",
         obeyed.then_some(()).ok_or_else(forced),
     );
-    run(&host, chapter, "allod devices")?;
-    let after = drivers(&host)?;
+    run(host, chapter, "allod devices")?;
+    let after = drivers(host)?;
     let back = (before == after).then_some(()).ok_or_else(|| format!("before {before}, after {after}"));
     chapter.check("every device is at the driver of the host that it had before", back);
     let disks = host.run_within(READ_DISKS, COMMAND_LIMIT)?.stdout;
@@ -110,7 +161,6 @@ pub(super) fn play(places: &Places, story: &mut Story) -> Result<()> {
         let what = format!("the host reads on {seat}'s disk what the guest wrote there");
         chapter.check(what, found.then_some(()).ok_or_else(|| disks.clone()));
     }
-    host.shutdown();
     Ok(())
 }
 

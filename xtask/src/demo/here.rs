@@ -61,7 +61,8 @@ pub(super) fn play(offer: &Offer, programs: &Path, out: &Folder, story: &mut Sto
     out.write("seats.toml", &offer.file)?;
     let file = out.path("seats.toml").display().to_string();
 
-    let chapter = story.begin("Who gets what?");
+    let chapter =
+        story.begin("Who gets what?", "What is taken and how it is given back; nothing has changed so far.");
     run(&allod, chapter, &["doctor"])?;
     let drawing = out.path("plan.svg");
     run(&allod, chapter, &["plan", &file, "--svg", &drawing.display().to_string()])?;
@@ -72,9 +73,17 @@ pub(super) fn play(offer: &Offer, programs: &Path, out: &Folder, story: &mut Sto
         bail!("called off before anything was taken");
     }
 
-    let shown = show(offer, (&allod, &file), &mut ender, story.begin("All seats up"));
+    let shown = show(
+        offer,
+        (&allod, &file),
+        &mut ender,
+        story.begin("All seats up", "From here on the cards belong to the seats."),
+    );
 
-    let chapter = story.begin("All seats down, all devices back");
+    let chapter = story.begin(
+        "All seats down, all devices back",
+        "Power buttons are pressed, the guests go, and every device is again where it was.",
+    );
     let down: Vec<&str> = ["down"].into_iter().chain(offer.seats.iter().copied()).collect();
     let down = run(&allod, chapter, &down);
     shown.and(down)?;

@@ -69,6 +69,8 @@ pub(super) struct Check {
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Chapter {
     pub(super) title: String,
+    /// What it is about, in a sentence.
+    pub(super) words: &'static str,
     pub(super) commands: Vec<Command>,
     pub(super) monitors: Vec<Monitor>,
     pub(super) drawing: Option<Drawing>,
@@ -87,15 +89,17 @@ pub(super) struct Story {
     pub(super) broke_off: Option<String>,
     /// How long it took, without the set-up and the build.
     pub(super) seconds: f64,
+    /// When and where it was, and what with.
+    pub(super) facts: Vec<(&'static str, String)>,
     pub(super) chapters: Vec<Chapter>,
 }
 
 impl Story {
-    /// Begins a chapter, and says so.
-    pub(super) fn begin(&mut self, title: &str) -> &mut Chapter {
+    /// Begins a chapter with a sentence on what it is about, and says so.
+    pub(super) fn begin(&mut self, title: &str, words: &'static str) -> &mut Chapter {
         say(format_args!("  * {title}"));
         let at = self.chapters.len();
-        self.chapters.push(Chapter { title: title.to_owned(), ..Chapter::default() });
+        self.chapters.push(Chapter { title: title.to_owned(), words, ..Chapter::default() });
         &mut self.chapters[at]
     }
 

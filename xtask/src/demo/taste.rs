@@ -33,7 +33,10 @@ speed on hardware. `allod bench` measures the whole, with as many rounds as one 
 /// # Errors
 /// The lab cannot be had, or it could not be measured.
 pub(super) fn measure(programs: &Path, example: &Path, out: &Folder, story: &mut Story) -> Result<()> {
-    let chapter = story.begin("What a seat costs: a taste");
+    let chapter = story.begin(
+        "What a seat costs: a taste",
+        "The same loops on the host itself, in one seat and in two at once, by `allod bench` on a second host of the lab.",
+    );
     let lab = Lab::new(Profile::named("pairs")?).share(example).programs(programs);
     let host = lab.boot(&|step| eprintln!("    lab: {step}")).context("cannot boot the lab")?;
     desk::run_within(&host, &mut Chapter::default(), READY, LIMIT)?;
