@@ -40,7 +40,7 @@ const SEEN: [&str; 21] = [
 
 /// What a reader has to be told of the figures.
 const SAID_OF_FIGURES: [&str; 3] =
-    ["say nothing about speed on hardware", "is the lab's tax on all rows", "<td>cpu</td>"];
+    ["say nothing about speed on hardware", "<code>cpu</code> is the tax on all of them", "<td>cpu</td>"];
 
 /// The pictures that are left, and what each has to show: name, colour, typed text.
 const SHOWN: [(&str, &str, u16, &str); 4] = [

@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// How the files of such tables end; before it stands the date.
 const SUFFIX: &str = "-seats.md";
+/// How a run begins what it says against its own figures.
+const BEWARE: &str = "- beware:";
 /// Rows that are shown.
 const ROW_LIMIT: usize = 40;
 
@@ -38,10 +40,12 @@ fn last_date(names: &[String]) -> Option<&str> {
 /// Takes the first table out of a text in Markdown.
 fn table(name: &str, text: &str) -> Table {
     let date = name.strip_suffix(SUFFIX).unwrap_or(name);
+    // What the run said of itself: only some hosts are machines in machines.
+    let beware = text.lines().find_map(|line| line.strip_prefix(BEWARE));
+    let beware = beware.map_or(String::new(), |words| format!(" Beware: {}.", words.trim()));
     let note = format!(
-        "Not of this run: measured on {date} by `allod bench` in the lab, where every processor is emulated and a \
-         guest's is nested in an emulated one. `cpu` touches no device: what it lacks of 100 % is the lab's tax on all \
-         rows. docs/results/{name} has the command, and says how far to trust it."
+        "Not of this run: measured on {date} by `allod bench`.{beware} docs/results/{name} has the command, and says how \
+         far to trust it."
     );
     Table { note, rows: rows(text) }
 }
@@ -67,6 +71,15 @@ mod tests {
         let table = table("2026-01-02-seats.md", text);
         assert_eq!(table.rows, [["workload", "one"], ["cpu", "4 = 98.0 %"]]);
         assert!(table.note.contains("Not of this run: measured on 2026-01-02"), "{}", table.note);
+    }
+
+    #[test]
+    fn a_result_is_doubted_as_it_doubts_itself_and_no_more() {
+        let text = "| cpu | 4 |\n\n- kernel: 6\n- beware: all of it is nested\n";
+        let doubted = table("2026-01-02-seats.md", text).note;
+        assert!(doubted.contains("Beware: all of it is nested."), "{doubted}");
+        let plain = table("2026-01-02-seats.md", "| cpu | 4 |\n\n- kernel: 6\n").note;
+        assert!(!plain.contains("Beware") && !plain.contains("nested"), "{plain}");
     }
 
     #[test]
