@@ -23,6 +23,7 @@ use crate::workspace::Workspace;
 use anyhow::Result;
 use clap::Args;
 use folder::Folder;
+use lab::Failure;
 use offer::Offer;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,9 +95,10 @@ fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: b
     let mut story = Story { on_a_host: offer.is_some(), facts, ..Story::default() };
     let end = match offer {
         Some(offer) => here::play(offer, places.programs, out, &mut story),
-        None => desk::play(&places, &mut story).and_then(|()| {
+        None => patiently(&mut story, |story| desk::play(&places, story)).and_then(|()| {
             let example = workspace.root.join("docs/examples/bench");
-            if measuring { taste::measure(places.programs, &example, out, &mut story) } else { Ok(()) }
+            let measure = |story: &mut Story| taste::measure(places.programs, &example, out, story);
+            if measuring { patiently(&mut story, measure) } else { Ok(()) }
         }),
     };
     if let Some((table, drawing)) = measured::newest(&workspace.root.join("docs/results"))? {
@@ -114,6 +116,24 @@ fn show(workspace: &Workspace, out: &Folder, offer: Option<&Offer>, measuring: b
     say(story.summary());
     end?;
     Ok(Findings { problems: story.problems(), ..Findings::default() })
+}
+
+/// Plays a part of the story, once more when the emulator hung: that is no word about what is shown. It is counted.
+fn patiently(story: &mut Story, play: impl Fn(&mut Story) -> Result<()>) -> Result<()> {
+    let before = story.chapters.len();
+    match play(story) {
+        Err(error) if is_hang(&error) => {
+            say("    HUNG: the emulator, not what is shown; once more in a fresh lab");
+            story.hangs += 1;
+            story.chapters.truncate(before);
+            play(story)
+        }
+        end => end,
+    }
+}
+
+fn is_hang(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(Failure::is_hang)
 }
 
 /// Returns when and where it is, and what with.
@@ -137,8 +157,32 @@ fn facts(workspace: &Workspace, on_a_host: bool) -> Vec<(&'static str, String)> 
 
 #[cfg(test)]
 mod tests {
-    use super::url;
-    use std::path::Path;
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn a_hung_emulator_is_tried_once_more_and_nothing_else_is() {
+        let hang = || Failure::Hang { sign: "silence".into(), tail: String::new() };
+        let rows: [(Vec<Result<()>>, bool, u32, usize); 4] = [
+            (vec![Ok(())], true, 0, 1),
+            (vec![Err(hang()).context("run `allod up` in the lab"), Ok(())], true, 1, 1),
+            (vec![Err(hang().into()), Err(hang().into())], false, 1, 1),
+            (vec![Err(anyhow!("`allod up` ended with 1")), Ok(())], false, 0, 1),
+        ];
+        for (ends, expected, hangs, chapters) in rows {
+            let ends = std::cell::RefCell::new(ends.into_iter());
+            let mut story = Story::default();
+            let end = patiently(&mut story, |story| {
+                story.begin("a part", "");
+                ends.borrow_mut().next().unwrap()
+            });
+            assert_eq!(
+                (end.is_ok(), story.hangs, story.chapters.len()),
+                (expected, hangs, chapters),
+                "{end:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_browser_opens_the_page_whatever_the_folder_is_called() {

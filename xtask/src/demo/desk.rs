@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 const ADDRESSES: [(&str, &str); 2] = [("anna", "52:54:00:00:a0:01"), ("ben", "52:54:00:00:b0:01")];
 /// The disks of the seats, by their serial numbers in the profile `desk`.
 const DISKS: [(&str, &str); 2] = [("anna", "SEATA"), ("ben", "SEATB")];
-/// Has the host write the serial number of each disk at its start.
-const WRITE_DISKS: &str = "for disk in /sys/class/nvme/nvme*; do \
-                           echo for $(cat $disk/serial) > /dev/$(basename $disk)n1; done";
-/// Has the host read what the guests wrote behind that.
-const READ_DISKS: &str = "for disk in /sys/class/nvme/nvme*; do echo $(cat $disk/serial): \
-                          $(dd if=/dev/$(basename $disk)n1 bs=4096 skip=1 count=1 status=none | head -n 1); done";
+/// Has the host write the serial number of each disk at its start. A serial number is padded with blanks.
+const WRITE_DISKS: &str = "for disk in /sys/block/nvme*; do read serial < $disk/device/serial; \
+                           echo for $serial > /dev/$(basename $disk); done";
+/// Has the host read what the guests wrote behind that. Disks come a moment after their controllers.
+const READ_DISKS: &str = "for try in $(seq 100); do [ $(ls -d /sys/block/nvme* | wc -l) -lt 2 ] && sleep 0.1; done; \
+                          for disk in /sys/block/nvme*; do read serial < $disk/device/serial; echo $serial: \
+                          $(dd if=/dev/$(basename $disk) bs=4096 skip=1 count=1 status=none | head -n 1); done";
 /// Has the host use its network card; the parts of it have a link only while it has one.
 const NETWORK_UP: &str = "ip link set $(basename $(ls -d /sys/bus/pci/drivers/igb/0*/net/*)) up";
 /// The longest any command of the story may take; two machines start at once on one emulated processor.
@@ -192,7 +193,7 @@ fn network(host: &Host, chapter: &mut Chapter) -> Result<()> {
             (format!("{seat} reads on its disk what the host wrote there"), format!("disk: for {serial}")),
             (format!("{seat} writes an answer"), "disk: answered".into()),
         ] {
-            chapter.check(what, await_line(host, seat, &words));
+            chapter.check(what, await_line(host, seat, &words)?);
         }
     }
     run(host, chapter, "ip link show")
@@ -276,8 +277,11 @@ fn drivers(host: &Host) -> Result<String> {
     Ok(host.run_within(script, COMMAND_LIMIT)?.stdout)
 }
 
-/// Waits until a seat's console says something.
-pub(super) fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), String> {
+/// Waits until a seat's console says something; the answer is why it did not.
+///
+/// # Errors
+/// The emulator hung, which is no word about the seat.
+pub(super) fn await_line(host: &Host, seat: &str, words: &str) -> Result<Result<(), String>> {
     // Beside grep and not before it in a pipe: nobody waits for the log of a guest that is silent afterwards.
     let follow = format!("timeout {SCENE_LIMIT_SECONDS} allod logs {seat} --console --follow");
     let script = format!(
@@ -285,9 +289,10 @@ pub(super) fn await_line(host: &Host, seat: &str, words: &str) -> Result<(), Str
          kill $LOG_PID; exit $found"
     );
     match with_heartbeat(|| host.run_within(&script, COMMAND_LIMIT)) {
-        Ok(output) if output.stdout.contains(words) => Ok(()),
-        Ok(output) => Err(format!("its console never said `{words}`; {}", output.stderr.trim())),
-        Err(failure) => Err(failure.to_string()),
+        Ok(output) if output.stdout.contains(words) => Ok(Ok(())),
+        Ok(output) => Ok(Err(format!("its console never said `{words}`; {}", output.stderr.trim()))),
+        Err(failure) if failure.is_hang() => Err(failure.into()),
+        Err(failure) => Ok(Err(failure.to_string())),
     }
 }
 

@@ -152,12 +152,12 @@ pub(super) type Discs = Vec<Option<(u32, u32)>>;
 /// Types on each keyboard, takes the pictures and judges them; returns where the discs were.
 pub(super) fn look(host: &Host, out: &Folder, chapter: &mut Chapter) -> Result<Discs> {
     for seat in DRAWING {
-        chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame"));
+        chapter.check(format!("{seat} draws"), await_line(host, seat, "scene: frame")?);
     }
     for (seat, ..) in TYPED {
         // Its guest may find them later than the card, and nobody hears what is typed before.
         for (what, words) in HEARD {
-            chapter.check(format!("{seat} has {what}"), await_line(host, seat, words));
+            chapter.check(format!("{seat} has {what}"), await_line(host, seat, words)?);
         }
     }
     // Only now, and in turn: a letter that went to the wrong guest would be seen there, because that listens too.
@@ -167,14 +167,14 @@ pub(super) fn look(host: &Host, out: &Folder, chapter: &mut Chapter) -> Result<D
     for (seat, _, keys) in TYPED {
         chapter.check(
             format!("what was typed on {seat}'s keyboard arrives"),
-            await_line(host, seat, &format!("typed {keys}")),
+            await_line(host, seat, &format!("typed {keys}"))?,
         );
     }
     for (seat, pointer, clicks) in CLICKED {
         for _ in 0..clicks {
             host.hardware().click(pointer, POINTER_LIMIT / 2, POINTER_LIMIT / 2)?;
         }
-        let arrived = await_line(host, seat, &format!("scene: clicks {clicks}"));
+        let arrived = await_line(host, seat, &format!("scene: clicks {clicks}"))?;
         chapter.check(format!("clicks of {seat}'s pointer arrive"), arrived);
     }
     let mut discs = Discs::new();

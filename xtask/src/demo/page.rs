@@ -59,7 +59,9 @@ fn header(page: &mut String, story: &Story) {
         }
     };
     write!(page, "<header>\n<h1>Two people at one computer</h1>\n<p>{about}</p>\n{verdict}\n<dl>\n").ok();
-    let duration = [("took", story.duration())];
+    let hung = (story.hangs > 0)
+        .then(|| format!(", with an emulator that hung and was started anew {} times", story.hangs));
+    let duration = [("took", story.duration() + hung.as_deref().unwrap_or_default())];
     let facts = story.facts.iter().map(|(what, fact)| (*what, fact.clone()));
     for (what, fact) in duration.into_iter().chain(facts) {
         writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(what), escaped(&fact)).ok();

@@ -89,6 +89,8 @@ pub(super) struct Story {
     pub(super) broke_off: Option<String>,
     /// How long it took, without the set-up and the build.
     pub(super) seconds: f64,
+    /// How often the emulator hung and what it was showing was begun again.
+    pub(super) hangs: u32,
     /// When and where it was, and what with.
     pub(super) facts: Vec<(&'static str, String)>,
     pub(super) chapters: Vec<Chapter>,
@@ -148,6 +150,9 @@ impl Story {
             let target = TARGET_SECONDS / 60.0;
             writeln!(text, "    Longer than the {target:.0} minutes that a machine with nothing else to do takes at most.")
                 .ok();
+        }
+        if self.hangs > 0 {
+            writeln!(text, "    The emulator hung and was started anew: {} times", self.hangs).ok();
         }
         if let Some(why) = &self.broke_off {
             writeln!(text, "    It broke off: {why}").ok();
