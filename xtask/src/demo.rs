@@ -58,7 +58,8 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     // First, because a host that shows it itself needs no lab.
     let offer = here::asked();
     let ready = options.no_build
-        || (offer.is_some() || setup::run(&setup::Options::default(), report)) && build_release(report);
+        || (offer.is_some() || setup::run(&setup::Options::default(), workspace, report))
+            && build_release(report);
     if !ready {
         return;
     }

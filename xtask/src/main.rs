@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let mut report = Report::default();
     let outcome = Workspace::load().and_then(|workspace| match &arguments.verb {
         Verb::Setup(options) => {
-            setup::run(options, &mut report);
+            setup::run(options, &workspace, &mut report);
             Ok(())
         }
         Verb::Check(options) => {

@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     if options.scenario.is_none() {
         announce(options.unit, chosen.len());
     }
-    let ready = !options.unit && setup::run(&setup::Options::default(), report);
+    let ready = !options.unit && setup::run(&setup::Options::default(), workspace, report);
     if options.scenario.is_none() {
         check::run(&check::Options::default(), workspace, report);
         unit_tests(&others, workspace, report);
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
 /// Runs what is too long for every day as phases of `report`.
 pub(crate) fn soak(options: &SoakOptions, workspace: &Workspace, report: &mut Report) -> Result<()> {
     let chosen = chosen(&Targets::of(workspace).soaks, options.name.as_deref())?;
-    let ready = setup::run(&setup::Options::default(), report);
+    let ready = setup::run(&setup::Options::default(), workspace, report);
     run_scenarios(&chosen, SOAK_SECONDS, ready, workspace, report);
     Ok(())
 }
