@@ -76,6 +76,9 @@ fn judge_again(out: &Path) {
 fn two_people_share_a_host_and_its_devices_come_back() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo");
     let _ = fs::remove_dir_all(&out);
+    fs::create_dir_all(&out).unwrap();
+    let [stale, mine] = ["bench.svg", "mine.txt"].map(|name| out.join(name));
+    [&stale, &mine].iter().for_each(|file| fs::write(file, "of an earlier demo").unwrap());
     let demo = Command::new(env!("CARGO_BIN_EXE_xtask"))
         .args(["demo", "--no-figures", "--out"])
         .arg(&out)
@@ -103,5 +106,6 @@ fn two_people_share_a_host_and_its_devices_come_back() {
         assert!(page.contains(words), "the page does not say `{words}`");
     }
     assert!(!page.contains("class=\"no\""));
+    assert!(!stale.exists() && mine.exists(), "what an earlier demo left goes, and nothing else");
     judge_again(&out);
 }

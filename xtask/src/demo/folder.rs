@@ -69,19 +69,3 @@ impl<'a> Folder<'a> {
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_earlier_demo_left_goes_and_nothing_else() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("new/demo");
-        Folder::empty(&path).unwrap().write("anna-0.png", "old").unwrap();
-        fs::write(path.join("mine.txt"), "kept").unwrap();
-        let folder = Folder::empty(&path).unwrap();
-        assert!(!folder.path("anna-0.png").exists());
-        assert!(path.join("mine.txt").exists());
-    }
-}
