@@ -12,6 +12,7 @@ mod monitors;
 mod offer;
 mod page;
 mod picture;
+mod ramdisk;
 mod story;
 mod taste;
 
@@ -56,7 +57,7 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
     eprintln!("{ANNOUNCEMENT}");
     let out = options.out.clone().unwrap_or_else(|| workspace.target.join("demo"));
     // First, because a host that shows it itself needs no lab.
-    let offer = here::asked();
+    let offer = here::asked(&out);
     let ready = options.no_build
         || (offer.is_some() || setup::run(&setup::Options::default(), workspace, report))
             && build_release(report);

@@ -21,23 +21,12 @@ use scene::layout::Facts;
 const LIMIT: Duration = Duration::from_secs(400);
 /// Two machines boot on one emulated processor.
 const PICTURE_LIMIT: Duration = Duration::from_secs(150);
-/// The name in each seat's scene; both start the same RAM disk.
-const NAME: &str = "demo";
-const HUE: u16 = 120;
+/// What the seats show, by the cards of the profile: name and colour.
+const SHOWN: [(&str, &str, u16); 2] = [("screen-a", "demo-first", 20), ("screen-b", "demo-second", 200)];
 
-/// What a host with a kernel package has beside the kernel: the RAM disk by the release's name. The RAM disk here brings up a card
-/// and draws, where a host's own stops in a shell on the card's console. `cargo` is asked for the workspace alone.
-const PREPARE: &str = r#"set -e
-tree=$(mktemp -d); mkdir -p $tree/bin $tree/lib64 $tree/lib/x86_64-linux-gnu
-cp "$(command -v allod-scene)" $tree/bin/
-cp -L /lib64/ld-linux-x86-64.so.2 $tree/lib64/
-cp -L /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/libgcc_s.so.1 $tree/lib/x86_64-linux-gnu/
-printf 'modprobe bochs\nmodprobe evdev\nmodprobe button\nallod-scene show --name demo --hue 120\n' > $tree/script
-(cd $tree && find . | busybox cpio -o -H newc 2> /dev/null) | cat /boot/guest-initrd /boot/guest-modules - > /run/initrd
-mv /run/initrd "/boot/initrd.img-$(uname -r)"
-mkdir -p /run/tree/target /run/tree/docs/results
-ln -s /opt/allod /run/tree/target/release
-"#;
+/// The workspace as it is inside: `cargo` is asked for that alone.
+const PREPARE: &str =
+    "mkdir -p /run/tree/target /run/tree/docs/results && ln -s /opt/allod /run/tree/target/release";
 
 fn share() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo-here");
@@ -65,9 +54,9 @@ fn share() -> PathBuf {
     folder
 }
 
-/// Waits until a card's monitor shows the scene. Pictures are all that is seen from outside.
-fn await_scene(hardware: &Hardware, card: &str, (folder, said): (&Path, &str)) {
-    let facts = Facts { name: NAME.into(), hue: HUE, typed: String::new() };
+/// Waits until a card's monitor shows its scene. Pictures are all that is seen from outside.
+fn await_scene(hardware: &Hardware, (card, name, hue): (&str, &str, u16), (folder, said): (&Path, &str)) {
+    let facts = Facts { name: name.into(), hue, typed: String::new() };
     let begin = Instant::now();
     loop {
         let file = folder.join(format!("{card}.png"));
@@ -134,7 +123,7 @@ fn shows_itself(host: &Host, share: &Path, ending: &[u8]) {
         }
         if !shown && said.contains("Press Enter to end") {
             shown = true;
-            ["screen-a", "screen-b"].iter().for_each(|card| await_scene(hardware, card, (share, &said)));
+            SHOWN.iter().for_each(|shown| await_scene(hardware, *shown, (share, &said)));
             sender.send(&Frame::Input(ending.to_vec())).unwrap();
         }
     });

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod card;
+mod guest;
 mod keyboard;
 mod measure;
 
@@ -17,6 +18,10 @@ use scene::layout::{Facts, Layout};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// The colour of a scene of which none is said, in degrees.
+const HUE: u16 = 210;
+/// Frames per second at most, where nothing is said.
+const RATE: u32 = 20;
 /// How often the rate of frames is said.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -42,13 +47,13 @@ enum What {
         #[arg(long)]
         name: String,
         /// The colour in degrees; each further head's is 60 degrees on.
-        #[arg(long, default_value_t = 210)]
+        #[arg(long, default_value_t = HUE)]
         hue: u16,
         /// How many heads there have to be; heads without a monitor are switched on until there are.
         #[arg(long, default_value_t = 1)]
         heads: usize,
         /// Frames per second at most.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = RATE)]
         rate: u32,
         /// Ends after so many seconds; goes on for ever when not given.
         #[arg(long)]
@@ -81,6 +86,16 @@ fn parse_size(text: &str) -> Result<(u16, u16), String> {
 }
 
 fn main() -> Result<()> {
+    if guest::is_ours() {
+        let shown = guest::begin().and_then(|()| {
+            let choice = Choice { mode: None, heads: 1 };
+            show(&open(None)?, &choice, &guest::facts(), RATE, None)
+        });
+        if let Err(error) = shown {
+            println!("scene: {error:#}");
+        }
+        guest::end();
+    }
     let arguments = Arguments::parse();
     match arguments.what {
         What::Show { name, hue, heads, rate, seconds } => {

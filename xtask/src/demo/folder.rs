@@ -7,10 +7,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Everything a demo writes.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     PAGE,
     "story.json",
     "seats.toml",
+    RAM_DISK,
     "inventory.json",
     "plan.json",
     "plan.svg",
@@ -26,6 +27,8 @@ const NAMES: [&str; 17] = [
     "bench.json",
     "bench.svg",
 ];
+/// What seats on one's own host start from.
+pub(super) const RAM_DISK: &str = "seats.initrd";
 /// What shows all of it.
 pub(super) const PAGE: &str = "index.html";
 

@@ -1,8 +1,9 @@
 //! The main job on this very host, once its owner has said yes: every command a person would type, and the devices back
-//! at the end. What is seen is on the seats' own monitors; nobody takes pictures of those.
+//! at the end. The seats start what [`super::ramdisk`] makes. What is seen is on the seats' own monitors; nobody takes pictures of those.
 
-use super::folder::Folder;
+use super::folder::{Folder, RAM_DISK};
 use super::offer::{Ground, Offer, Start, offer};
+use super::ramdisk;
 use super::story::{Chapter, Command, Drawing, Story};
 use crate::process::{follow, say};
 use anyhow::{Context, Result, bail};
@@ -15,14 +16,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a guest may take to say its first word.
-const CONSOLE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a guest may take to draw.
+const CONSOLE_LIMIT: Duration = Duration::from_secs(120);
 /// How often its log is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Asks whether the demo may run on this host; none when that cannot be, nobody is there to ask, or the answer is no.
-pub(super) fn asked() -> Option<Offer> {
-    let offer = possible()?;
+pub(super) fn asked(out: &Path) -> Option<Offer> {
+    let offer = possible(&out.join(RAM_DISK))?;
     // Taking devices is root's to do. A process's folder belongs to whom it runs as (proc(5)).
     let is_root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
     if !is_root || !std::io::stdin().is_terminal() {
@@ -36,11 +37,11 @@ pub(super) fn asked() -> Option<Offer> {
 }
 
 /// Finds what this host has to spare, beside what its seats have.
-fn possible() -> Option<Offer> {
+fn possible(initrd: &Path) -> Option<Offer> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    let boot = |name: &str| PathBuf::from(format!("/boot/{name}-{}", release.trim()));
-    let (kernel, initrd) = (boot("vmlinuz"), boot("initrd.img"));
-    if !kernel.is_file() || !initrd.is_file() {
+    let initrd = std::path::absolute(initrd).ok()?;
+    let kernel = PathBuf::from(format!("/boot/vmlinuz-{}", release.trim()));
+    if !kernel.is_file() {
         return None;
     }
     let system = RunningSystem::open().ok()?;
@@ -58,6 +59,7 @@ fn possible() -> Option<Offer> {
 pub(super) fn play(offer: &Offer, programs: &Path, out: &Folder, story: &mut Story) -> Result<()> {
     let mut ender = Ender::listening()?;
     let allod = programs.join("allod");
+    out.write(RAM_DISK, ramdisk::build(&programs.join("allod-scene"), &offer.addresses)?)?;
     out.write("seats.toml", &offer.file)?;
     let file = out.path("seats.toml").display().to_string();
 
@@ -98,7 +100,8 @@ fn show(offer: &Offer, (allod, file): (&Path, &str), ender: &mut Ender, chapter:
     run(allod, chapter, &["up", file])?;
     run(allod, chapter, &["ps"])?;
     for seat in &offer.seats {
-        chapter.check(format!("{seat}'s guest runs: its console says so"), await_console(allod, seat, ender));
+        chapter
+            .check(format!("{seat}'s guest draws: its console says so"), await_console(allod, seat, ender));
     }
     say(format_args!(
         "    Look at the monitors of {}, and at `{} console {}` for the rest. Press Enter to end.",
@@ -145,7 +148,12 @@ impl Ender {
     }
 }
 
-/// Waits until a seat's console has said something: its kernel's first words.
+/// Says whether a console has told of a picture.
+fn draws(console: &[u8]) -> bool {
+    String::from_utf8_lossy(console).contains("scene: frame")
+}
+
+/// Waits until a seat's console tells of a picture.
 fn await_console(allod: &Path, seat: &str, ender: &mut Ender) -> Result<(), String> {
     let begin = Instant::now();
     let mut last = String::new();
@@ -154,7 +162,7 @@ fn await_console(allod: &Path, seat: &str, ender: &mut Ender) -> Result<(), Stri
             return Err("called off".into());
         }
         match std::process::Command::new(allod).args(["logs", seat, "--console"]).output() {
-            Ok(output) if output.status.success() && output.stdout.iter().any(u8::is_ascii_alphabetic) => {
+            Ok(output) if output.status.success() && draws(&output.stdout) => {
                 return Ok(());
             }
             Ok(output) => last = String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -163,7 +171,7 @@ fn await_console(allod: &Path, seat: &str, ender: &mut Ender) -> Result<(), Stri
         // Following the log instead would wait for ever for a guest that is silent.
         std::thread::sleep(LOOK_EVERY);
     }
-    Err(format!("silent for {} s; {last}", CONSOLE_LIMIT.as_secs()))
+    Err(format!("no picture for {} s; {last}", CONSOLE_LIMIT.as_secs()))
 }
 
 fn run(allod: &Path, chapter: &mut Chapter, arguments: &[&str]) -> Result<()> {

@@ -14,6 +14,8 @@ use std::path::Path;
 const SEAT_LIMIT: usize = 2;
 /// What the seats are called: no name that a user of the host would have given.
 const NAMES: [&str; SEAT_LIMIT] = ["demo-first", "demo-second"];
+/// The colours of what they show, in degrees.
+const HUES: [u16; SEAT_LIMIT] = [20, 200];
 /// The one answer that takes something.
 const YES: &str = "yes";
 
@@ -24,11 +26,13 @@ pub(super) struct Offer {
     pub(super) seats: Vec<&'static str>,
     /// The cards, a line each.
     pub(super) cards: Vec<String>,
+    /// Where they are.
+    pub(super) addresses: Vec<PciAddress>,
     /// The seat file.
     pub(super) file: String,
 }
 
-/// What the seats start: the host's own kernel and RAM disk, up to a shell.
+/// What the seats start: the host's own kernel, and a RAM disk that draws.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start<'a> {
     pub(super) kernel: &'a Path,
@@ -72,7 +76,7 @@ pub(super) fn offer(host: &Ground<'_>, start: Start<'_>) -> Option<Offer> {
         format!("{address} {name}")
     };
     let cards: Vec<String> = found.iter().map(named).collect();
-    (!cards.is_empty()).then(|| Offer { seats: NAMES[..cards.len()].to_vec(), cards, file })
+    (!cards.is_empty()).then(|| Offer { seats: NAMES[..cards.len()].to_vec(), cards, addresses: found, file })
 }
 
 fn is_possible(host: &Ground<'_>, text: &str) -> bool {
@@ -85,15 +89,15 @@ fn is_possible(host: &Ground<'_>, text: &str) -> bool {
 
 /// Writes the seat file of seats with a card each.
 fn text(cards: &[PciAddress], start: Start<'_>) -> String {
-    let seat = |(name, card): (&&str, &PciAddress)| {
+    let seat = |((name, hue), card): ((&&str, &u16), &PciAddress)| {
         format!(
             "[[seat]]\nname = \"{name}\"\ncpus = {{ count = 1, shared = true }}\nmemory.size = \"1GiB\"\n\
              kernel.image = {:?}\nkernel.initrd = {:?}\n\
-             kernel.cmdline = \"console=ttyS0 console=tty0 break=premount\"\ndevice = [{{ address = \"{card}\" }}]\n\n",
+             kernel.cmdline = \"console=tty0 console=ttyS0 quiet scene_name={name} scene_hue={hue}\"\ndevice = [{{ address = \"{card}\" }}]\n\n",
             start.kernel, start.initrd
         )
     };
-    NAMES.iter().zip(cards).map(seat).collect()
+    NAMES.iter().zip(&HUES).zip(cards).map(seat).collect()
 }
 
 impl Offer {
@@ -103,8 +107,7 @@ impl Offer {
         let asked = write!(
             questions,
             "This host could do it for real: {cards} would be taken from its drivers for as long as the demo runs. Each \
-             seat starts this host's own kernel, up to a shell; where its RAM disk has no driver for the card, the monitor \
-             stays dark and only the seat's console speaks.\nWrite `{YES}` for that; anything else shows the lab: "
+             shows a moving picture then, drawn by a guest with this host's kernel and its driver for the card.\nWrite `{YES}` for that; anything else shows the lab: "
         );
         let mut answer = String::new();
         asked.and_then(|()| questions.flush()).is_ok()
@@ -206,7 +209,12 @@ mod tests {
 
     #[test]
     fn nothing_but_a_yes_takes_anything() {
-        let offer = Offer { seats: vec!["demo-first"], cards: vec!["a card".into()], file: String::new() };
+        let offer = Offer {
+            seats: vec!["demo-first"],
+            cards: vec!["a card".into()],
+            addresses: Vec::new(),
+            file: String::new(),
+        };
         let rows = [
             ("yes\n", true),
             ("y\n", false),
