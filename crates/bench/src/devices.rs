@@ -12,6 +12,8 @@ const NVM: u16 = 0x0108;
 const ETHERNET: u16 = 0x0200;
 /// Where iperf3 listens (RFC 6335 registration); the next places have the ports behind it.
 const FIRST_PORT: u16 = 5201;
+/// Where a network card is measured on the host.
+const NAMESPACE: &str = "allod-bench";
 /// A function of the shell that waits until one of the paths of its pattern is there, for 30 s at most.
 const AWAIT: &str = "await() { n=0; while [ -z \"$(ls -d $1 2>/dev/null)\" ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done; }; ";
 
@@ -122,18 +124,26 @@ impl Devices {
             line += &format!("await '{found}'; DISK=/dev/$(basename $(ls -d {found} | head -n1)); ");
         }
         if let (Some(address), Some(peer)) = (self.network, peer) {
-            let found = format!("/sys/bus/pci/devices/{address}/net/*");
+            let found = found_network(address);
             line += &format!(
-                "await '{found}'; NIC=$(basename $(ls -d {found} | head -n1)); {peer}\
-                 apart() {{ ip netns add allod-bench; ip link set $NIC netns allod-bench; \
-                 ip netns exec allod-bench \"$@\"; ip netns del allod-bench; await '{found}'; }}; ",
+                "{undo}; NIC=$(basename $(ls -d {found} | head -n1)); {peer}\
+                 apart() {{ ip netns add {NAMESPACE}; ip link set $NIC netns {NAMESPACE}; \
+                 ip netns exec {NAMESPACE} \"$@\"; ip netns del {NAMESPACE}; await '{found}'; }}; ",
+                undo = undo_namespace(address),
                 peer = peer.setup(),
             );
         }
         line + ":"
     }
 
-    /// Returns the same for a guest, which has no other devices than these.
+    /// Returns the shell line that puts right what a round on the host leaves when it is ended before its time; none if it
+    /// leaves nothing.
+    pub(crate) fn native_undo(&self, measure: Measure) -> Option<String> {
+        let address = self.network.filter(|_| measure.peer.is_some())?;
+        Some(format!("{AWAIT}{}", undo_namespace(address)))
+    }
+
+    /// Returns what [`Self::native_setup`] does for a guest, which has no other devices than these.
     pub(crate) fn guest_setup(&self, measure: Measure) -> String {
         let Measure { peer, .. } = measure;
         let mut line =
@@ -150,6 +160,15 @@ impl Devices {
         }
         line + ":"
     }
+}
+
+fn found_network(address: PciAddress) -> String {
+    format!("/sys/bus/pci/devices/{address}/net/*")
+}
+
+/// A namespace's end gives the network card in it back to the host, a moment later.
+fn undo_namespace(address: PciAddress) -> String {
+    format!("ip netns del {NAMESPACE} 2>/dev/null; await '{}'", found_network(address))
 }
 
 #[cfg(test)]
@@ -177,6 +196,20 @@ mod tests {
                 .collect();
             assert_eq!(suitable, expected, "{devices:?}");
         }
+    }
+
+    #[test]
+    fn a_namespace_that_a_killed_run_left_is_ended_before_the_next() {
+        let round = std::time::Duration::from_secs(1);
+        let measure = Measure { round, peer: Peer::parse("10.77.0.1/24") };
+        let network = Devices { network: Some("0000:03:00.0".parse().unwrap()), ..Devices::default() };
+        let setup = network.native_setup(measure);
+        let at = |words: &str| setup.find(words).unwrap_or_else(|| panic!("no `{words}` in {setup}"));
+        assert!(at("ip netns del allod-bench") < at("ip netns add allod-bench"), "{setup}");
+        let undo = network.native_undo(measure).unwrap();
+        assert!(undo.contains("ip netns del allod-bench"), "{undo}");
+        assert_eq!(network.native_undo(Measure { peer: None, ..measure }), None);
+        assert_eq!(Devices::default().native_undo(measure), None);
     }
 
     #[test]

@@ -2,11 +2,9 @@
 //!
 //! The guest says [`READY`] once, then runs each line it reads as a shell does and says [`DONE`] with the status.
 
+use crate::child::{Child, Heard};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::thread;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// What the guest says when it listens.
@@ -15,8 +13,6 @@ const READY: &str = "bench-guest ready";
 const DONE: &str = "bench-guest done";
 /// Lines that are kept to be shown when something goes wrong.
 const TAIL: usize = 12;
-/// Longest line that is kept.
-const LINE_LIMIT: usize = 4096;
 /// How long a guest may take to power off before it is ended.
 const OFF_LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,36 +44,25 @@ pub(crate) enum GuestError {
         /// The last lines of its console.
         tail: String,
     },
+    /// We are asked to end, so nobody waits for it any more.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// A running guest. Dropping it ends its machine.
 #[derive(Debug)]
-pub(crate) struct Guest {
-    child: Child,
-    input: Option<ChildStdin>,
-    lines: Receiver<String>,
+pub(crate) struct Guest<'a> {
+    child: Child<'a>,
     tail: Vec<String>,
 }
 
-impl Guest {
-    /// Starts a machine.
-    pub(crate) fn start(words: &[OsString]) -> Result<Self, GuestError> {
-        let program = words.first().cloned().unwrap_or_default();
-        let failed = |error| GuestError::Start { program: program.to_string_lossy().into_owned(), error };
-        let mut command = Command::new(&program);
-        command.args(words.iter().skip(1));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(failed)?;
-        let (sender, lines) = mpsc::channel();
-        if let Some(output) = child.stdout.take() {
-            let sender = sender.clone();
-            thread::spawn(move || send_lines(output, &sender));
-        }
-        if let Some(errors) = child.stderr.take() {
-            thread::spawn(move || send_lines(errors, &sender));
-        }
-        let input = child.stdin.take();
-        Ok(Self { child, input, lines, tail: Vec::new() })
+impl<'a> Guest<'a> {
+    /// Starts a machine; waiting for its guest ends when `interrupt` becomes readable.
+    pub(crate) fn start(words: &[OsString], interrupt: Option<BorrowedFd<'a>>) -> Result<Self, GuestError> {
+        let program = || words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+        let child = Child::start(words, interrupt)
+            .map_err(|error| GuestError::Start { program: program(), error })?;
+        Ok(Self { child, tail: Vec::new() })
     }
 
     /// Waits until the guest listens.
@@ -87,11 +72,7 @@ impl Guest {
 
     /// Has a line carried out; its end is to be awaited.
     pub(crate) fn begin(&mut self, line: &str) -> Result<(), GuestError> {
-        let written = self.input.as_mut().map(|input| input.write_all(format!("{line}\n").as_bytes()));
-        match written {
-            Some(Ok(())) => Ok(()),
-            _ => Err(GuestError::Ended { tail: self.tail.join("\n") }),
-        }
+        self.child.say(line).map_err(|_| GuestError::Ended { tail: self.tail.join("\n") })
     }
 
     /// Waits for the end of what was begun, and returns what was said meanwhile.
@@ -102,29 +83,30 @@ impl Guest {
     /// Powers the guest off and waits for its machine's end.
     pub(crate) fn power_off(mut self) -> Result<(), GuestError> {
         self.begin("poweroff -f")?;
-        let begin = Instant::now();
+        let deadline = Instant::now() + OFF_LIMIT;
         loop {
             // The console's end is the machine's.
-            match self.lines.recv_timeout(OFF_LIMIT.saturating_sub(begin.elapsed())) {
-                Ok(line) => keep(&mut self.tail, line),
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
+            match self.child.next(deadline) {
+                Heard::Line(line) => keep(&mut self.tail, line),
+                Heard::End => break,
+                Heard::Late => {
                     let tail = self.tail.join("\n");
                     return Err(GuestError::Silent { awaited: "end of its machine", limit: OFF_LIMIT, tail });
                 }
+                Heard::Interrupted => return Err(GuestError::Interrupted),
             }
         }
         // Both outputs are closed, so what is left of it is its exit.
-        let _ = self.child.wait();
+        self.child.wait();
         Ok(())
     }
 
     fn await_words(&mut self, awaited: &'static str, limit: Duration) -> Result<Vec<String>, GuestError> {
-        let begin = Instant::now();
+        let deadline = Instant::now() + limit;
         let mut said = Vec::new();
         loop {
-            match self.lines.recv_timeout(limit.saturating_sub(begin.elapsed())) {
-                Ok(line) => {
+            match self.child.next(deadline) {
+                Heard::Line(line) => {
                     let reached = line.contains(awaited);
                     keep(&mut self.tail, line.clone());
                     keep_all(&mut said, line);
@@ -132,22 +114,13 @@ impl Guest {
                         return Ok(said);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                Heard::Late => {
                     return Err(GuestError::Silent { awaited, limit, tail: self.tail.join("\n") });
                 }
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(GuestError::Ended { tail: self.tail.join("\n") });
-                }
+                Heard::End => return Err(GuestError::Ended { tail: self.tail.join("\n") }),
+                Heard::Interrupted => return Err(GuestError::Interrupted),
             }
         }
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        // Killed unless it has ended; either way it is collected, and its devices are free for the next one.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -167,31 +140,13 @@ fn keep(tail: &mut Vec<String>, line: String) {
     tail.push(line);
 }
 
-/// Sends what comes line by line; a guest that never ends a line is cut.
-fn send_lines(output: impl std::io::Read, sender: &mpsc::Sender<String>) {
-    let mut reader = BufReader::new(output);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut limited = std::io::Read::take(&mut reader, LINE_LIMIT as u64);
-        match limited.read_until(b'\n', &mut line) {
-            Ok(1..) => {}
-            _ => return,
-        }
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if sender.send(text).is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// A shell stands in for the machine: it speaks the same protocol on the same pipes.
-    fn shell(script: &str) -> Guest {
-        Guest::start(&["sh", "-c", script].map(OsString::from)).unwrap()
+    fn shell(script: &str) -> Guest<'static> {
+        Guest::start(&["sh", "-c", script].map(OsString::from), None).unwrap()
     }
 
     const SERVER: &str =
@@ -216,7 +171,7 @@ mod tests {
         let mut ended = shell("echo no kernel >&2; exit 1");
         let error = ended.await_ready(SOON).unwrap_err();
         assert!(matches!(&error, GuestError::Ended { tail } if tail == "no kernel"), "{error}");
-        let missing = Guest::start(&["no-such-program-anywhere".into()]);
+        let missing = Guest::start(&["no-such-program-anywhere".into()], None);
         assert!(matches!(missing, Err(GuestError::Start { .. })));
     }
 }

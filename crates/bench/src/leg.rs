@@ -14,10 +14,16 @@ const START_TRIES: u32 = 3;
 
 /// Why a workload gave no figures.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Trouble {
-    pub(crate) why: String,
-    /// Whether what is measured in has to be started again.
-    pub(crate) lost: bool,
+pub(crate) enum Trouble {
+    /// It may do so at another try.
+    Failed {
+        /// The reason.
+        why: String,
+        /// Whether what is measured in has to be started again.
+        lost: bool,
+    },
+    /// We are asked to end.
+    Interrupted,
 }
 
 /// What a leg is run on: the host, or seats.
@@ -31,7 +37,8 @@ pub(crate) trait Ground {
 /// Makes the steps that the journal does not have, in their order; says each to `progress`.
 ///
 /// # Errors
-/// Nothing could be started, again and again; or the journal cannot be written.
+/// Nothing could be started, again and again; the journal cannot be written; or we are asked to end, and then the step that
+/// was begun is as if it had not been.
 pub(crate) fn run(
     ground: &mut dyn Ground,
     steps: &[(Step, &Workload)],
@@ -65,7 +72,8 @@ pub(crate) fn run(
                     made.figures = figures;
                     break;
                 }
-                Err(Trouble { why, lost }) => {
+                Err(Trouble::Interrupted) => return Err(BenchError::Interrupted),
+                Err(Trouble::Failed { why, lost }) => {
                     progress(&format!("{step}: {why}"));
                     made.troubles.push(why);
                     running = !lost;
@@ -86,7 +94,8 @@ fn start(
     for _ in 0..START_TRIES {
         match ground.start() {
             Ok(()) => return Ok(()),
-            Err(Trouble { why, .. }) => {
+            Err(Trouble::Interrupted) => return Err(BenchError::Interrupted),
+            Err(Trouble::Failed { why, .. }) => {
                 progress(&format!("not started: {why}"));
                 troubles.push(why.clone());
                 last = why;
@@ -103,7 +112,7 @@ mod tests {
     use crate::workload::find_workload;
     use std::collections::VecDeque;
 
-    /// Answers as it was told to; `None` is a start that fails.
+    /// Answers as it was told to, and is interrupted when there are no answers left; `false` is a start that fails.
     #[derive(Default)]
     struct Scripted {
         starts: VecDeque<bool>,
@@ -115,14 +124,14 @@ mod tests {
         fn start(&mut self) -> Result<(), Trouble> {
             self.started += 1;
             let starts = self.starts.pop_front().unwrap_or(true);
-            starts.then_some(()).ok_or(Trouble { why: "no boot".into(), lost: true })
+            starts.then_some(()).ok_or(Trouble::Failed { why: "no boot".into(), lost: true })
         }
 
         fn measure(&mut self, _: &Workload) -> Result<Vec<Figure>, Trouble> {
-            let answer = self.answers.pop_front().unwrap();
+            let Some(answer) = self.answers.pop_front() else { return Err(Trouble::Interrupted) };
             answer
                 .map(|figure| vec![Figure { seat: None, figure }])
-                .map_err(|lost| Trouble { why: "no figure".into(), lost })
+                .map_err(|lost| Trouble::Failed { why: "no figure".into(), lost })
         }
     }
 
@@ -171,6 +180,15 @@ mod tests {
         let mut third = Scripted::default();
         run(&mut third, &steps(2), &mut journal, &mut |_| ()).unwrap();
         assert_eq!(third.started, 0, "machines were started for nothing");
+    }
+
+    #[test]
+    fn an_interrupted_round_is_neither_made_again_nor_kept() {
+        let mut ground = Scripted { answers: [Ok(1.0)].into(), ..Scripted::default() };
+        let mut journal = Journal::in_memory();
+        let ended = run(&mut ground, &steps(3), &mut journal, &mut |_| ());
+        assert!(matches!(ended, Err(BenchError::Interrupted)), "{ended:?}");
+        assert_eq!((journal.made().len(), ground.started), (1, 1));
     }
 
     #[test]

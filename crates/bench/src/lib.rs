@@ -6,6 +6,7 @@
 //! peer are started by their own commands, so that both are measured as a person gets them.
 #![forbid(unsafe_code)]
 
+mod child;
 mod devices;
 mod engine;
 mod guest;

@@ -1,15 +1,25 @@
 //! The host itself as a place to measure: a shell.
 
+use crate::child::{Child, Heard};
 use crate::devices::Devices;
 use crate::journal::Figure;
 use crate::leg::{Ground, Trouble};
 use crate::workload::{Measure, Workload};
-use std::process::{Command, Stdio};
+use std::ffi::OsString;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// How long a round may take beyond what it is asked for: it may wait for three drivers first, half a minute for each.
+const ROUND_GRACE: Duration = Duration::from_secs(150);
+/// How long putting right what a round left may take.
+const UNDO_LIMIT: Duration = Duration::from_secs(60);
 
 /// The host with the devices of the first seat.
 pub(crate) struct Native<'a> {
     pub(crate) measure: Measure,
     pub(crate) devices: &'a Devices,
+    /// Readable as soon as we are asked to end.
+    pub(crate) interrupt: Option<BorrowedFd<'a>>,
 }
 
 impl Ground for Native<'_> {
@@ -19,16 +29,38 @@ impl Ground for Native<'_> {
 
     fn measure(&mut self, workload: &Workload) -> Result<Vec<Figure>, Trouble> {
         let setup = self.devices.native_setup(self.measure);
-        let said = shell(&format!("{setup}; {}", workload.line()))
-            .map_err(|error| Trouble { why: format!("cannot run a shell: {error}"), lost: false })?;
-        let figure = workload.figure(&said, "on the host")?;
+        let limit = self.measure.longest() + ROUND_GRACE;
+        let said = shell(&format!("{setup}; {}", workload.line()), limit, self.interrupt);
+        if let (Err(_), Some(undo)) = (&said, self.devices.native_undo(self.measure)) {
+            // The next round tries the same, and says what is wrong with it.
+            let _ = shell(&undo, UNDO_LIMIT, None);
+        }
+        let figure = workload.figure(&said?, "on the host")?;
         Ok(vec![Figure { seat: None, figure }])
     }
 }
 
 /// Runs a line for a POSIX shell and returns what it said on both outputs, line by line.
-fn shell(line: &str) -> Result<Vec<String>, std::io::Error> {
-    let output = Command::new("sh").args(["-c", line]).stdin(Stdio::null()).output()?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok(String::from_utf8_lossy(&said).lines().map(str::to_owned).collect())
+fn shell(line: &str, limit: Duration, interrupt: Option<BorrowedFd>) -> Result<Vec<String>, Trouble> {
+    let failed = |why| Trouble::Failed { why, lost: false };
+    let mut child = Child::start(&["sh", "-c", line].map(OsString::from), interrupt)
+        .map_err(|error| failed(format!("cannot run a shell: {error}")))?;
+    let deadline = Instant::now() + limit;
+    let mut said = Vec::new();
+    loop {
+        match child.next(deadline) {
+            Heard::Line(line) => said.push(line),
+            Heard::End => break,
+            Heard::Late => {
+                let limit = limit.as_secs();
+                return Err(failed(format!(
+                    "not done on the host within {limit} s; it said:\n{}",
+                    said.join("\n")
+                )));
+            }
+            Heard::Interrupted => return Err(Trouble::Interrupted),
+        }
+    }
+    child.wait();
+    Ok(said)
 }

@@ -14,6 +14,7 @@ use host::system::System;
 use spec::inventory::HostInventory;
 use spec::ledger::Keeper;
 use spec::plan::{Plan, SeatPlan, SeatStart};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const AS_WHO: &str = "allod bench";
 
 /// What is measured, and with what.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Options<'a> {
     /// The workloads.
     pub workloads: Vec<&'static Workload>,
     /// Rounds of each.
@@ -46,9 +47,11 @@ pub struct Options {
     pub state: PathBuf,
     /// Where each round is written down as it ends; those that are there already are not made again.
     pub journal: Option<PathBuf>,
+    /// Readable as soon as the run is to break off, and from then on.
+    pub interrupt: Option<BorrowedFd<'a>>,
 }
 
-impl Options {
+impl Options<'_> {
     pub(crate) fn measure(&self) -> Measure {
         Measure { round: self.round, peer: self.peer }
     }
@@ -74,6 +77,9 @@ pub enum BenchError {
         /// Why.
         last: String,
     },
+    /// It was asked for.
+    #[error("interrupted")]
+    Interrupted,
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -148,7 +154,7 @@ struct Run<'a> {
     system: &'a dyn System,
     plan: &'a Plan,
     seats: &'a [Seat<'a>],
-    options: &'a Options,
+    options: &'a Options<'a>,
 }
 
 impl Run<'_> {
@@ -228,7 +234,8 @@ impl Run<'_> {
         let (native, in_seats): (Vec<&Leg>, Vec<&Leg>) = missing.into_iter().partition(|leg| leg.seats == 0);
         for leg in native {
             let devices = &self.seats[0].devices;
-            let mut ground = Native { measure: self.options.measure(), devices };
+            let Options { interrupt, .. } = *self.options;
+            let mut ground = Native { measure: self.options.measure(), devices, interrupt };
             leg::run(&mut ground, &leg.steps, journal, progress)?;
         }
         if in_seats.is_empty() {
@@ -246,6 +253,10 @@ impl Run<'_> {
         });
         progress("giving the devices back");
         let given_back = give_back(self.system, &names, self.options);
+        if let (Err(_), Err(error)) = (&made, &given_back) {
+            // The run ends with the first; what is still owed is to be known all the same.
+            progress(&format!("not all given back: {error}"));
+        }
         made.and(given_back)
     }
 }

@@ -29,14 +29,14 @@ pub(crate) struct Seat<'a> {
 pub(crate) struct Seats<'a> {
     engine: Engine,
     seats: &'a [Seat<'a>],
-    options: &'a Options,
+    options: &'a Options<'a>,
     /// A guest for each seat once they are started.
-    guests: Vec<Guest>,
+    guests: Vec<Guest<'a>>,
 }
 
 impl<'a> Seats<'a> {
     /// Makes a ground of seats that are yet to be started.
-    pub(crate) fn new(engine: Engine, seats: &'a [Seat<'a>], options: &'a Options) -> Self {
+    pub(crate) fn new(engine: Engine, seats: &'a [Seat<'a>], options: &'a Options<'a>) -> Self {
         Self { engine, seats, options, guests: Vec::new() }
     }
 
@@ -47,11 +47,11 @@ impl<'a> Seats<'a> {
         ended.filter_map(|(name, ended)| ended.err().map(|error| format!("seat `{name}`: {error}"))).collect()
     }
 
-    fn boot(&self, number: usize) -> Result<Guest, GuestError> {
+    fn boot(&self, number: usize) -> Result<Guest<'a>, GuestError> {
         let Seat { plan, devices, kernel } = &self.seats[number];
-        let Options { initrd, disk, allod, .. } = self.options;
+        let Options { initrd, disk, allod, interrupt, .. } = self.options;
         let boot = Boot { kernel, initrd, disk: disk.as_deref(), allod };
-        let mut guest = Guest::start(&engine::command(self.engine, plan, devices, &boot))?;
+        let mut guest = Guest::start(&engine::command(self.engine, plan, devices, &boot), *interrupt)?;
         guest.await_ready(BOOT_LIMIT)?;
         let measure = self.options.measure();
         let measure = Measure { peer: measure.peer.map(|peer| peer.of_place(number)), ..measure };
@@ -61,12 +61,15 @@ impl<'a> Seats<'a> {
     }
 
     fn limit(&self) -> Duration {
-        self.options.round + ROUND_GRACE
+        self.options.measure().longest() + ROUND_GRACE
     }
 }
 
 fn lost(seat: &Seat, error: &GuestError) -> Trouble {
-    Trouble { why: format!("seat `{}`: {error}", seat.plan.name), lost: true }
+    match error {
+        GuestError::Interrupted => Trouble::Interrupted,
+        error => Trouble::Failed { why: format!("seat `{}`: {error}", seat.plan.name), lost: true },
+    }
 }
 
 impl Ground for Seats<'_> {

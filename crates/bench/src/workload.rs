@@ -58,7 +58,15 @@ pub(crate) struct Measure {
     pub(crate) peer: Option<Peer>,
 }
 
+/// Longest a workload goes on, in rounds: `gl` has three scenes.
+const LONGEST: u32 = 3;
+
 impl Measure {
+    /// Returns how long a workload may be busy, of those that are measured in whole seconds too.
+    pub(crate) fn longest(self) -> Duration {
+        LONGEST * self.round.max(Duration::from_secs(1))
+    }
+
     /// Returns the shell line that tells workloads how long to go on. Whole seconds are for programs that know no others.
     pub(crate) fn setup(self) -> String {
         let (seconds, milliseconds) = (self.round.as_secs_f64(), self.round.as_millis());
@@ -162,7 +170,7 @@ impl Workload {
     pub(crate) fn figure(&self, said: &[String], wherever: &str) -> Result<f64, Trouble> {
         let found =
             said.iter().rev().find_map(|line| reading(line).filter(|(read, _)| read.name == self.name));
-        found.map(|(_, figure)| figure).ok_or_else(|| Trouble {
+        found.map(|(_, figure)| figure).ok_or_else(|| Trouble::Failed {
             why: format!("no figure {wherever}; it said:\n{}", said.join("\n")),
             lost: false,
         })

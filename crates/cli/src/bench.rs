@@ -4,8 +4,10 @@ use crate::{host_source, plan as plan_verb, print};
 use ::bench::{Engine, Peer, WORKLOADS, Workload};
 use anyhow::{Context, bail};
 use host::system::{RunningSystem, System};
+use linux::event::Signals;
 use seat::places::Places;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -13,8 +15,8 @@ use std::time::Duration;
 /// Measure the host itself, one seat of FILE and all of them at once, and print the seats as percent of native.
 ///
 /// Each seat's kernel is started with a RAM disk whose guest does what its console is told (docs/examples/bench has one for
-/// the lab). The devices are claimed for the run and given back after it; seats that are up keep theirs, so take them down
-/// before.
+/// the lab). The devices are claimed for the run and given back after it, also when Ctrl-C breaks it off; seats that are up
+/// keep theirs, so take them down before.
 ///
 /// A round that does not come out is made once more, and left out and named when it does not then either.
 ///
@@ -111,6 +113,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if !arguments.guest.is_file() {
         bail!("there is no RAM disk {}", arguments.guest.display());
     }
+    // From here on Ctrl-C is an event, and what was taken is given back.
+    let signals = Signals::of_termination()?;
     let system = RunningSystem::open()?;
     let state = Places::of_environment().state;
     let inventory = host_source::this_host(system.tree(), &state);
@@ -138,6 +142,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         allod: std::env::current_exe().context("cannot find this program")?,
         state,
         journal: arguments.journal.clone(),
+        interrupt: Some(signals.as_fd()),
     };
     let (mut result, broke_off) =
         ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;

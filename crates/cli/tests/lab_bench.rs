@@ -1,5 +1,5 @@
-//! `allod bench` in the lab: what it does when devices are not to be had, and what is left when it dies. Its figures are
-//! no scenario's matter: those of a busy machine say nothing.
+//! `allod bench` in the lab: what it does when devices are not to be had, and what is left when it is interrupted or dies.
+//! Its figures are no scenario's matter: those of a busy machine say nothing.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
@@ -13,8 +13,9 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 3] = [
     shared("a_device_that_is_claimed_is_refused_with_its_owner", a_device_that_is_claimed_is_refused),
+    shared("an_interrupted_bench_gives_its_disk_back_itself", an_interrupted_bench_gives_back),
     shared("a_killed_bench_leaves_no_machine_and_its_disk_comes_back", a_killed_bench_leaves_no_machine),
 ];
 
@@ -62,19 +63,47 @@ fn a_device_that_is_claimed_is_refused(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-fn a_killed_bench_leaves_no_machine(host: &Host) -> Result<(), Failure> {
-    let disk = write(host)?;
+/// Starts the bench, and does something with it (`$bench`) as soon as it has a machine; then no machine may be left.
+fn while_its_machine_runs(host: &Host, then: &str) -> Result<String, Failure> {
     let gone = "n=0; while pgrep -x allod-vmm; do n=$((n+1)); [ $n -lt 100 ] || exit 9; sleep 0.1; done";
     does(
         host,
         &format!(
             "{BENCH} > /tmp/said 2>&1 & bench=$!; n=0; until pgrep -x allod-vmm; do n=$((n+1)); \
-             [ $n -lt 600 ] || {{ cat /tmp/said; exit 9; }}; sleep 0.1; done; kill -9 $bench; {gone}"
+             [ $n -lt 600 ] || {{ cat /tmp/said; exit 9; }}; sleep 0.1; done > /dev/null; {then}; {gone}"
         ),
-    )?;
-    // What it took is still in the ledger; the next change pays that first.
-    does(host, "allod release --all")?;
+    )
+}
+
+fn has_its_driver(host: &Host, disk: &str) -> Result<(), Failure> {
     let driver = does(host, &format!("basename $(readlink /sys/bus/pci/devices/{disk}/driver)"))?;
     assert_eq!(driver, "nvme");
     Ok(())
+}
+
+fn an_interrupted_bench_gives_back(host: &Host) -> Result<(), Failure> {
+    let disk = write(host)?;
+    let said =
+        while_its_machine_runs(host, "kill -INT $bench; wait $bench; echo ended with $?; cat /tmp/said")?;
+    // Nobody else has looked after the disk since.
+    has_its_driver(host, &disk)?;
+    for words in [
+        "ended with 1",
+        "giving the devices back",
+        "the run broke off: interrupted",
+        "rounds of workloads were not made",
+    ] {
+        assert!(said.contains(words), "no `{words}` in {said}");
+    }
+    let claims = does(host, "allod claims")?;
+    assert!(!claims.contains(&disk), "{claims}");
+    Ok(())
+}
+
+fn a_killed_bench_leaves_no_machine(host: &Host) -> Result<(), Failure> {
+    let disk = write(host)?;
+    while_its_machine_runs(host, "kill -9 $bench")?;
+    // What it took is still in the ledger; the next change pays that first.
+    does(host, "allod release --all")?;
+    has_its_driver(host, &disk)
 }
