@@ -17,6 +17,7 @@ mod picture;
 mod result;
 mod run;
 mod seats;
+mod summary;
 mod table;
 mod workload;
 
@@ -25,5 +26,6 @@ pub use journal::JournalError;
 pub use picture::picture;
 pub use result::{Condition, Engine, Result, Series, Spread};
 pub use run::{BenchError, Options, run};
+pub use summary::{Document, Place, Rounds};
 pub use table::table;
 pub use workload::{Better, MARK, WORKLOADS, Workload, find_workload, reading};

@@ -1,6 +1,7 @@
 //! The figures as a table in Markdown, which is readable as it is.
 
 use crate::result::{Condition, Engine, Result, Series};
+use crate::summary::{Place, Rounds, summary};
 use crate::workload::{Better, WORKLOADS, Workload};
 use std::fmt::Write as _;
 
@@ -37,6 +38,7 @@ pub fn table(result: &Result) -> String {
         }
     }
     text.push('\n');
+    rounds(&mut text, &summary(result));
     for (name, value) in &result.conditions {
         writeln!(text, "- {name}: {value}").ok();
     }
@@ -84,9 +86,35 @@ fn row(text: &mut String, result: &Result, workload: &Workload, columns: &[(Cond
 /// Writes a mean with how far apart its rounds are.
 fn cell(series: &Series) -> String {
     let deviation = series.spread().map_or(0.0, |spread| spread.deviation_percent);
-    let mean = series.mean();
-    let digits = if mean < 100.0 { 1 } else { 0 };
-    format!("{mean:.digits$} ±{deviation:.0} %")
+    format!("{} ±{deviation:.0} %", number(series.mean()))
+}
+
+fn number(value: f64) -> String {
+    let digits = if value < 100.0 { 1 } else { 0 };
+    format!("{value:.digits$}")
+}
+
+/// Writes a row for each place and seat: the sum of its rounds, and between what they lie.
+fn rounds(text: &mut String, places: &[Place]) {
+    text.push_str("| workload | where | rounds | sum | mean | least | greatest | deviation | of native |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for Place { workload, condition, engine, seats, .. } in places {
+        for Rounds { seat, rounds, sum, mean, least, greatest, deviation_percent, percent } in seats {
+            let at = match seat {
+                Some(seat) => format!("{}, {}: {seat}", condition.words(), engine.name()),
+                None => condition.words().to_owned(),
+            };
+            let [sum, mean, least, greatest] = [sum, mean, least, greatest].map(|value| number(*value));
+            let percent = percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %"));
+            writeln!(
+                text,
+                "| {workload} | {at} | {rounds} | {sum} | {mean} | {least} | {greatest} | {deviation_percent:.0} % | \
+                 {percent} |"
+            )
+            .ok();
+        }
+    }
+    text.push('\n');
 }
 
 #[cfg(test)]
@@ -117,6 +145,12 @@ mod tests {
 | workload | unit | native | 2 seats at once, Allod |
 |---|---|---|---|
 | fill | Mpixels/s | 100 ±0 % | 60.0 ±0 % + 50.0 ±0 % = **110.0 %** |
+
+| workload | where | rounds | sum | mean | least | greatest | deviation | of native |
+|---|---|---|---|---|---|---|---|---|
+| fill | native | 2 | 200 | 100 | 100 | 100 | 0 % | 100.0 % |
+| fill | all seats at once, Allod: a | 1 | 60.0 | 60.0 | 60.0 | 60.0 | 0 % | 60.0 % |
+| fill | all seats at once, Allod: b | 1 | 50.0 | 50.0 | 50.0 | 50.0 | 0 % | 50.0 % |
 
 - kernel: 6.12
 

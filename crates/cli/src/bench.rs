@@ -151,8 +151,11 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         fs::write(picture, ::bench::picture(&result))
             .with_context(|| format!("cannot write the picture {}", picture.display()))?;
     }
-    let text =
-        if arguments.json { serde_json::to_string_pretty(&result)? + "\n" } else { ::bench::table(&result) };
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&::bench::Document::of(&result))? + "\n"
+    } else {
+        ::bench::table(&result)
+    };
     print::out(&text).context("cannot write to standard output")?;
     if let Some(error) = broke_off {
         let kept = arguments.journal.as_ref().map(|path| {
