@@ -26,6 +26,6 @@ pub use journal::JournalError;
 pub use picture::picture;
 pub use result::{Condition, Engine, Result, Series, Spread};
 pub use run::{BenchError, Options, run};
-pub use summary::{Document, Place, Rounds};
+pub use summary::{Beside, Document, Place, Rounds};
 pub use table::table;
 pub use workload::{Better, MARK, WORKLOADS, Workload, find_workload, reading};

@@ -1,7 +1,7 @@
 //! The figures as a table in Markdown, which is readable as it is.
 
 use crate::result::{Condition, Engine, Result, Series};
-use crate::summary::{Place, Rounds, summary};
+use crate::summary::{Beside, Place, Rounds, beside_qemu, summary};
 use crate::workload::{Better, WORKLOADS, Workload};
 use std::fmt::Write as _;
 
@@ -38,6 +38,7 @@ pub fn table(result: &Result) -> String {
         }
     }
     text.push('\n');
+    verdict(&mut text, &beside_qemu(result));
     rounds(&mut text, &summary(result));
     for (name, value) in &result.conditions {
         writeln!(text, "- {name}: {value}").ok();
@@ -94,6 +95,35 @@ fn number(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
+/// Writes where Allod stands beside QEMU; nothing when only one of them was measured.
+fn verdict(text: &mut String, places: &[Beside]) {
+    let behind: Vec<&Beside> = places.iter().filter(|place| place.is_behind()).collect();
+    let ahead = places.iter().filter(|place| place.is_clearly_ahead()).count();
+    let (all, not_behind) = (places.len(), places.len() - behind.len());
+    if all == 0 {
+        return;
+    }
+    writeln!(
+        text,
+        "Allod beside QEMU, in this run: not behind in {not_behind} of {all} places, and ahead by two standard errors of the \
+         difference or more in {ahead}. Behind: {}",
+        if behind.is_empty() { "none." } else { "" }
+    )
+    .ok();
+    for Beside { workload, condition, allod_percent, qemu_percent, standard_errors } in behind {
+        let by = standard_errors.map_or("which may be chance".to_owned(), |errors| {
+            format!("by {:.1} standard errors", errors.abs())
+        });
+        writeln!(
+            text,
+            "- {workload}, {}: {allod_percent:.1} % against {qemu_percent:.1} %, {by}",
+            condition.words()
+        )
+        .ok();
+    }
+    text.push('\n');
+}
+
 /// Writes a row for each place and seat: the sum of its rounds, and between what they lie.
 fn rounds(text: &mut String, places: &[Place]) {
     text.push_str("| workload | where | rounds | sum | mean | least | greatest | deviation | of native |\n");
@@ -120,6 +150,36 @@ fn rounds(text: &mut String, places: &[Place]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_allod_is_behind_its_peer_is_said_by_name() {
+        let place = |workload, allod_percent, qemu_percent, standard_errors| Beside {
+            workload,
+            condition: Condition::OneSeat,
+            allod_percent,
+            qemu_percent,
+            standard_errors,
+        };
+        let (fill, wake, cpu) = (
+            place("fill", 90.0, 80.0, Some(3.0)),
+            place("wake", 5.8, 19.0, Some(-3.21)),
+            place("cpu", 90.0, 90.5, None),
+        );
+        let said = |places: &[Beside]| {
+            let mut text = String::new();
+            verdict(&mut text, places);
+            text
+        };
+        let all = said(&[fill.clone(), wake, cpu]);
+        assert!(
+            all.contains("not behind in 1 of 3 places") && all.contains("or more in 1. Behind: \n"),
+            "{all}"
+        );
+        assert!(all.contains("- wake, one seat: 5.8 % against 19.0 %, by 3.2 standard errors\n"), "{all}");
+        assert!(all.contains("- cpu, one seat: 90.0 % against 90.5 %, which may be chance\n"), "{all}");
+        assert!(said(&[fill]).contains("Behind: none.\n"));
+        assert_eq!(said(&[]), "");
+    }
 
     #[test]
     fn what_was_not_measured_has_no_column() {
