@@ -14,6 +14,7 @@ mod journal;
 mod leg;
 mod native;
 mod picture;
+mod ready;
 mod result;
 mod run;
 mod seats;

@@ -4,6 +4,7 @@ use crate::devices::{Devices, Peer};
 use crate::journal::{Journal, JournalError, Recipe, Step};
 use crate::leg;
 use crate::native::Native;
+use crate::ready;
 use crate::result::{Condition, Engine, Result as BenchResult};
 use crate::seats::{Seat, Seats};
 use crate::workload::{Measure, Workload};
@@ -69,6 +70,12 @@ pub enum BenchError {
     /// No seat has anything.
     #[error("the seat file has no seat with a device: there is nothing to compare with the host")]
     NoSeat,
+    /// Something the run would need is not there.
+    #[error("the host is not ready for this run:\n- {}", .lacking.join("\n- "))]
+    NotReady {
+        /// All that is missing, a line each.
+        lacking: Vec<String>,
+    },
     /// Machines do not start.
     #[error("machines failed to start {tries} times in a row, last because {last}")]
     NotStarted {
@@ -115,6 +122,10 @@ pub fn run(
     }
     let run = Run { system, plan, seats: &seats, options };
     let laps = run.laps()?;
+    let lacking = ready::lacking(&seats, options);
+    if !lacking.is_empty() {
+        return Err(BenchError::NotReady { lacking });
+    }
     let recipe = run.recipe();
     let mut journal = match &options.journal {
         Some(path) => Journal::open(path, &recipe)?,
@@ -234,8 +245,9 @@ impl Run<'_> {
         let (native, in_seats): (Vec<&Leg>, Vec<&Leg>) = missing.into_iter().partition(|leg| leg.seats == 0);
         for leg in native {
             let devices = &self.seats[0].devices;
-            let Options { interrupt, .. } = *self.options;
-            let mut ground = Native { measure: self.options.measure(), devices, interrupt };
+            let Options { allod, interrupt, .. } = self.options;
+            let mut ground =
+                Native { measure: self.options.measure(), devices, allod, interrupt: *interrupt };
             leg::run(&mut ground, &leg.steps, journal, progress)?;
         }
         if in_seats.is_empty() {

@@ -27,6 +27,8 @@ pub struct Workload {
     pub better: Better,
     /// What it is run on.
     pub(crate) needs: Need,
+    /// The programs it starts, each with the Debian package it comes in.
+    pub(crate) programs: &'static [(&'static str, &'static str)],
     /// Whether it is only run when asked for by name.
     pub by_name: bool,
     /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes
@@ -90,6 +92,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "Mloops/s",
         better: Better::Larger,
         needs: Need::Nothing,
+        programs: &[("allod-scene", "Allod")],
         by_name: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND spin",
     },
@@ -99,6 +102,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "Mpixels/s",
         better: Better::Larger,
         needs: Need::Display,
+        programs: &[("allod-scene", "Allod")],
         by_name: false,
         script: "allod-scene --card $CARD measure --seconds $SECONDS_A_ROUND fill",
     },
@@ -108,6 +112,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "points",
         better: Better::Larger,
         needs: Need::Display,
+        programs: &[("glmark2-es2-drm", "glmark2-es2-drm")],
         by_name: true,
         script: "glmark2-es2-drm --winsys-options drm-device=$CARD --size 640x480 \
                  --visual-config red=8:green=8:blue=8:alpha=0 --benchmark build:duration=$WHOLE_SECONDS_A_ROUND \
@@ -120,6 +125,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "IOPS",
         better: Better::Larger,
         needs: Need::Disk,
+        programs: &[("fio", "fio")],
         by_name: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
                  --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
@@ -131,6 +137,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "µs",
         better: Better::Smaller,
         needs: Need::Disk,
+        programs: &[("fio", "fio")],
         by_name: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=1 --ioengine=libaio --direct=1 \
                  --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
@@ -142,6 +149,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "Mbit/s",
         better: Better::Larger,
         needs: Need::Network,
+        programs: &[("iperf3", "iperf3"), ("ip", "iproute2"), ("ping", "iputils-ping")],
         by_name: false,
         script: "apart sh -c 'ip address replace $OWN dev $NIC; ip link set $NIC up; \
                  ping -q -c 1 -w 30 $PEER; n=0; \
@@ -155,6 +163,7 @@ pub const WORKLOADS: &[Workload] = &[
         unit: "µs",
         better: Better::Smaller,
         needs: Need::Nothing,
+        programs: &[("allod-scene", "Allod")],
         by_name: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
     },

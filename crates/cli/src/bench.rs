@@ -1,6 +1,6 @@
 //! `allod bench`: native against seats, on the same devices in one run.
 
-use crate::{host_source, plan as plan_verb, print};
+use crate::{answer, host_source, plan as plan_verb, print};
 use ::bench::{Engine, Peer, WORKLOADS, Workload};
 use anyhow::{Context, bail};
 use host::system::{RunningSystem, System};
@@ -20,7 +20,8 @@ use std::time::Duration;
 ///
 /// A round that does not come out is made once more, and left out and named when it does not then either.
 ///
-/// Exit status: 0 measured; 1 not, or not all of it, with the reason; 2 the seat file or the command line makes no sense.
+/// Exit status: 0 measured; 1 not, or not all of it, with the reason; 2 the seat file or the command line makes no sense;
+/// 5 not permitted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The seat file
@@ -93,6 +94,9 @@ fn engine(name: &str) -> Result<Engine, String> {
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if let Err(failed) = answer::need_root("taking devices and starting seats") {
+        return answer::exit(Err(failed));
+    }
     match measure(arguments) {
         Ok(code) => code,
         Err(error) => {
@@ -110,9 +114,6 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
-    if !arguments.guest.is_file() {
-        bail!("there is no RAM disk {}", arguments.guest.display());
-    }
     // From here on Ctrl-C is an event, and what was taken is given back.
     let signals = Signals::of_termination()?;
     let system = RunningSystem::open()?;

@@ -13,8 +13,12 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 3] = [
+const SCENARIOS: [Scenario; 4] = [
     shared("a_device_that_is_claimed_is_refused_with_its_owner", a_device_that_is_claimed_is_refused),
+    shared(
+        "a_bench_that_could_not_be_gone_on_with_does_not_begin",
+        a_bench_that_lacks_something_does_not_begin,
+    ),
     shared("an_interrupted_bench_gives_its_disk_back_itself", an_interrupted_bench_gives_back),
     shared("a_killed_bench_leaves_no_machine_and_its_disk_comes_back", a_killed_bench_leaves_no_machine),
 ];
@@ -61,6 +65,29 @@ fn a_device_that_is_claimed_is_refused(host: &Host) -> Result<(), Failure> {
     assert!(refused.stdout.contains(&disk) && refused.stdout.contains("the-owner"), "{refused:?}");
     assert!(!refused.stderr.contains("native"), "it began to measure: {refused:?}");
     Ok(())
+}
+
+fn a_bench_that_lacks_something_does_not_begin(host: &Host) -> Result<(), Failure> {
+    let disk = write(host)?;
+    let allod = does(host, "command -v allod")?;
+    let without = BENCH.replace("allod bench", &allod).replace("/boot/guest-initrd", "/nowhere/initrd");
+    let rows: [(String, i32, &[&str]); 2] = [
+        (
+            format!("PATH=/nowhere {without} --engine qemu"),
+            1,
+            &["qemu-system-x86_64", "taskset", "the guests' RAM disk, /nowhere/initrd", "No such file"],
+        ),
+        (format!("setpriv --reuid=65534 --clear-groups {BENCH}"), 5, &["needs root"]),
+    ];
+    for (command, status, words) in rows {
+        let refused = run(host, &command)?;
+        assert_eq!(refused.status, status, "{command}: {refused:?}");
+        for word in words {
+            assert!(refused.stderr.contains(word), "{command}: no `{word}` in {refused:?}");
+        }
+        assert!(!refused.stderr.contains("native"), "it began to measure: {refused:?}");
+    }
+    has_its_driver(host, &disk)
 }
 
 /// Starts the bench, and does something with it (`$bench`) as soon as it has a machine; then no machine may be left.
