@@ -2,11 +2,11 @@
 
 use crate::{answer, host_source, plan as plan_verb, print};
 use ::bench::{Engine, Peer, WORKLOADS, Workload};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use host::system::{RunningSystem, System};
 use linux::event::Signals;
 use seat::places::Places;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -145,25 +145,44 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         journal: arguments.journal.clone(),
         interrupt: Some(signals.as_fd()),
     };
+    if let Some(picture) = &arguments.svg {
+        // Hours later is too late to find that it cannot be written.
+        OpenOptions::new().append(true).create(true).open(picture).with_context(|| unwritable(picture))?;
+    }
     let (mut result, broke_off) =
         ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;
     result.conditions = conditions(&options);
-    if let Some(picture) = &arguments.svg {
-        fs::write(picture, ::bench::picture(&result))
-            .with_context(|| format!("cannot write the picture {}", picture.display()))?;
-    }
+    report(arguments, &result, broke_off)
+}
+
+fn unwritable(picture: &Path) -> String {
+    format!("cannot write the picture {}", picture.display())
+}
+
+/// Prints the figures, then draws them, and then says why there are not more of them: what comes later may fail.
+fn report(
+    arguments: &Arguments,
+    result: &::bench::Result,
+    broke_off: Option<::bench::BenchError>,
+) -> anyhow::Result<ExitCode> {
     let text = if arguments.json {
-        serde_json::to_string_pretty(&::bench::Document::of(&result))? + "\n"
+        serde_json::to_string_pretty(&::bench::Document::of(result))? + "\n"
     } else {
-        ::bench::table(&result)
+        ::bench::table(result)
     };
-    print::out(&text).context("cannot write to standard output")?;
+    let printed = print::out(&text).context("cannot write to standard output");
+    let drawn = arguments.svg.as_ref().map_or(Ok(()), |picture| {
+        fs::write(picture, ::bench::picture(result)).with_context(|| unwritable(picture))
+    });
     if let Some(error) = broke_off {
         let kept = arguments.journal.as_ref().map(|path| {
             format!("; the same command goes on from there, as {} has what was made", path.display())
         });
-        bail!("the run broke off: {error}{}", kept.unwrap_or_default());
+        eprintln!("allod: the run broke off: {error}{}", kept.unwrap_or_default());
+        printed.and(drawn)?;
+        return Ok(ExitCode::from(1));
     }
+    printed.and(drawn)?;
     Ok(ExitCode::SUCCESS)
 }
 

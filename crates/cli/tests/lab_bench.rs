@@ -71,12 +71,13 @@ fn a_bench_that_lacks_something_does_not_begin(host: &Host) -> Result<(), Failur
     let disk = write(host)?;
     let allod = does(host, "command -v allod")?;
     let without = BENCH.replace("allod bench", &allod).replace("/boot/guest-initrd", "/nowhere/initrd");
-    let rows: [(String, i32, &[&str]); 2] = [
+    let rows: [(String, i32, &[&str]); 3] = [
         (
             format!("PATH=/nowhere {without} --engine qemu"),
             1,
             &["qemu-system-x86_64", "taskset", "the guests' RAM disk, /nowhere/initrd", "No such file"],
         ),
+        (format!("{BENCH} --svg /nowhere/bars.svg"), 1, &["cannot write the picture /nowhere/bars.svg"]),
         (format!("setpriv --reuid=65534 --clear-groups {BENCH}"), 5, &["needs root"]),
     ];
     for (command, status, words) in rows {
