@@ -7,6 +7,7 @@ use host::system::{RunningSystem, System};
 use linux::event::Signals;
 use seat::places::Places;
 use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -149,8 +150,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Hours later is too late to find that it cannot be written.
         OpenOptions::new().append(true).create(true).open(picture).with_context(|| unwritable(picture))?;
     }
-    let (mut result, broke_off) =
-        ::bench::run(&system, &inventory, &plan, &options, &mut |step| eprintln!("allod bench: {step}"))?;
+    // A terminal that is gone has sent the signal for it, and is no reason not to give the devices back.
+    let mut tell = |step: &str| writeln!(std::io::stderr(), "allod bench: {step}").unwrap_or_default();
+    let (mut result, broke_off) = ::bench::run(&system, &inventory, &plan, &options, &mut tell)?;
     result.conditions = conditions(&options);
     report(arguments, &result, broke_off)
 }
