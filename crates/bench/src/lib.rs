@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod child;
+mod conditions;
 mod devices;
 mod engine;
 mod guest;
@@ -22,6 +23,7 @@ mod summary;
 mod table;
 mod workload;
 
+pub use conditions::{Moment, conditions};
 pub use devices::Peer;
 pub use journal::JournalError;
 pub use picture::picture;

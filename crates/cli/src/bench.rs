@@ -1,7 +1,7 @@
 //! `allod bench`: native against seats, on the same devices in one run.
 
 use crate::{answer, host_source, plan as plan_verb, print};
-use ::bench::{Engine, Peer, WORKLOADS, Workload};
+use ::bench::{Engine, Moment, Peer, WORKLOADS, Workload};
 use anyhow::Context;
 use host::system::{RunningSystem, System};
 use linux::event::Signals;
@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Measure the host itself, one seat of FILE and all of them at once, and print the seats as percent of native.
 ///
@@ -150,10 +150,11 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         // Hours later is too late to find that it cannot be written.
         OpenOptions::new().append(true).create(true).open(picture).with_context(|| unwritable(picture))?;
     }
+    let conditions = ::bench::conditions(&inventory, &plan, &options, &moment(&options.engines));
     // A terminal that is gone has sent the signal for it, and is no reason not to give the devices back.
     let mut tell = |step: &str| writeln!(std::io::stderr(), "allod bench: {step}").unwrap_or_default();
     let (mut result, broke_off) = ::bench::run(&system, &inventory, &plan, &options, &mut tell)?;
-    result.conditions = conditions(&options);
+    result.conditions = conditions;
     report(arguments, &result, broke_off)
 }
 
@@ -188,35 +189,19 @@ fn report(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns what the figures depend on, as name and value.
-fn conditions(options: &::bench::Options) -> Vec<(String, String)> {
-    let read = |path: &str| fs::read_to_string(Path::new(path)).unwrap_or_default();
-    let processors = read("/proc/cpuinfo");
-    let field = |name: &str| {
-        let line = processors.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':'))
-            .map(|(_, value)| value.trim().to_owned())
-            .unwrap_or_default()
+/// Looks at what the figures depend on that is no part of a plan.
+fn moment(engines: &[Engine]) -> Moment {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let load: Vec<String> = read("/proc/loadavg").split(' ').take(3).map(str::to_owned).collect();
+    let version = || {
+        let output = Command::new("qemu-system-x86_64").arg("--version").output().ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned())
     };
-    let mut conditions = vec![
-        ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
-        ("processor".to_owned(), field("model name")),
-        (
-            "rounds".to_owned(),
-            format!("{} of {} s each, in {} laps", options.rounds, options.round.as_secs_f64(), options.laps),
-        ),
-        ("huge pages".to_owned(), read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned()),
-    ];
-    if field("flags").split(' ').any(|flag| flag == "hypervisor") {
-        let note = "this host is a virtual machine itself: the guests' processors are nested, and no ratio here is evidence \
-                    of speed on hardware; `cpu` is the tax on all of them";
-        conditions.push(("beware".to_owned(), note.to_owned()));
+    Moment {
+        since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        allod: env!("CARGO_PKG_VERSION").to_owned(),
+        qemu: engines.contains(&Engine::Qemu).then(version).flatten(),
+        load: load.join(" "),
+        huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned(),
     }
-    if options.engines.contains(&Engine::Qemu) {
-        let output = Command::new("qemu-system-x86_64").arg("--version").output();
-        let version =
-            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        conditions.push(("QEMU".to_owned(), version.lines().next().unwrap_or_default().to_owned()));
-    }
-    conditions
 }
