@@ -63,18 +63,25 @@ pub(crate) struct Devices {
     pub(crate) disk: Option<PciAddress>,
     /// The first network card.
     pub(crate) network: Option<PciAddress>,
+    /// The names of virtual functions that are yet to be made: they are no part of a bench.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Devices {
-    /// Finds the devices that a plan gives to a seat; virtual functions that are yet to be made are no part of a bench.
+    /// Finds the devices that a plan gives to a seat.
     pub(crate) fn of(seat: &SeatPlan, inventory: &HostInventory) -> Self {
         let mut devices = Self::default();
         for slot in &seat.slots {
-            let taken = slot.functions.iter().filter_map(|function| match function.source {
-                Source::Taken { address, .. } => Some(address),
-                Source::Virtual { .. } => None,
-            });
-            let addresses: Vec<PciAddress> = taken.collect();
+            let mut addresses = Vec::new();
+            for function in &slot.functions {
+                match &function.source {
+                    Source::Taken { address, .. } => addresses.push(*address),
+                    Source::Virtual { name, .. } => devices.left_out.push(name.clone()),
+                }
+            }
+            if addresses.is_empty() {
+                continue;
+            }
             for address in &addresses {
                 let Some(function) = inventory.functions.iter().find(|function| function.address == *address)
                 else {

@@ -1,8 +1,10 @@
-//! The commands that start a seat's machine, ours and the peer's, with the same devices, memory and processors. Pure.
+//! The commands that start a seat's machine, ours and the peer's, with the same devices, memory and processors; and that hold
+//! the host to those processors. Pure.
 
 use crate::devices::Devices;
 use crate::result::Engine;
 use spec::plan::SeatPlan;
+use spec::seat_file::PageSize;
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -25,17 +27,27 @@ pub(crate) struct Boot<'a> {
 pub(crate) fn command(engine: Engine, seat: &SeatPlan, devices: &Devices, boot: &Boot) -> Vec<OsString> {
     // However the bench ends, no machine stays behind with the devices: Allod's own ends with the program that runs it.
     let mut words: Vec<OsString> = ["setpriv", "--pdeathsig", "KILL", "--"].map(OsString::from).into();
-    let processors =
-        if seat.cpus.pins.is_empty() { seat.cpus.shared.to_string() } else { list(&seat.cpus.pins) };
-    if !processors.is_empty() {
-        words.extend(["taskset", "--cpu-list", &processors].map(OsString::from));
-    }
-    let mebibytes = seat.memory.size.0 >> 20;
+    words.extend(held(seat));
     match engine {
-        Engine::Qemu => qemu(&mut words, seat.cpus.count, mebibytes, devices, boot),
-        Engine::Allod | Engine::Host => allod(&mut words, seat.cpus.count, mebibytes, devices, boot),
+        Engine::Qemu => qemu(&mut words, seat, devices, boot),
+        Engine::Allod | Engine::Host => allod(&mut words, seat, devices, boot),
     }
     words
+}
+
+/// Returns what stands before a command that is held to a seat's processors. The host's own rounds are held to those of the
+/// first seat: free to run anywhere it would be compared with a seat that is not.
+pub(crate) fn held(seat: &SeatPlan) -> Vec<OsString> {
+    let processors =
+        if seat.cpus.pins.is_empty() { seat.cpus.shared.to_string() } else { list(&seat.cpus.pins) };
+    match processors.is_empty() {
+        true => Vec::new(),
+        false => ["taskset", "--cpu-list", &processors].map(OsString::from).into(),
+    }
+}
+
+fn mebibytes(seat: &SeatPlan) -> u64 {
+    seat.memory.size.0 >> 20
 }
 
 fn list(numbers: &[u32]) -> String {
@@ -43,13 +55,21 @@ fn list(numbers: &[u32]) -> String {
     numbers.join(",")
 }
 
-fn allod(words: &mut Vec<OsString>, cpus: u32, mebibytes: u64, devices: &Devices, boot: &Boot) {
+fn allod(words: &mut Vec<OsString>, seat: &SeatPlan, devices: &Devices, boot: &Boot) {
     words.push(boot.allod.into());
     words.extend(["run", "--kernel"].map(OsString::from));
     words.push(boot.kernel.into());
     words.push("--initrd".into());
     words.push(boot.initrd.into());
-    words.extend(["--memory", &format!("{mebibytes}M"), "--cpus", &cpus.to_string()].map(OsString::from));
+    let (memory, cpus) = (format!("{}M", mebibytes(seat)), seat.cpus.count.to_string());
+    words.extend(["--memory", &memory, "--cpus", &cpus].map(OsString::from));
+    let pages = match seat.memory.pages {
+        PageSize::Transparent => "transparent",
+        PageSize::Small => "small",
+        PageSize::Huge2M => "2M",
+        PageSize::Huge1G => "1G",
+    };
+    words.extend(["--pages", pages].map(OsString::from));
     words.extend(["--cmdline", CMDLINE].map(OsString::from));
     if let Some(disk) = boot.disk {
         words.push("--disk".into());
@@ -62,11 +82,22 @@ fn allod(words: &mut Vec<OsString>, cpus: u32, mebibytes: u64, devices: &Devices
     }
 }
 
-fn qemu(words: &mut Vec<OsString>, cpus: u32, mebibytes: u64, devices: &Devices, boot: &Boot) {
+fn qemu(words: &mut Vec<OsString>, seat: &SeatPlan, devices: &Devices, boot: &Boot) {
     let fixed = "qemu-system-x86_64 -enable-kvm -machine q35 -cpu host -nodefaults -no-user-config -display none \
                  -monitor none -serial stdio -no-reboot";
     words.extend(fixed.split_whitespace().map(OsString::from));
-    words.extend(["-smp", &cpus.to_string(), "-m", &format!("{mebibytes}M")].map(OsString::from));
+    let (memory, cpus) = (format!("{}M", mebibytes(seat)), seat.cpus.count.to_string());
+    words.extend(["-smp", &cpus, "-m", &memory].map(OsString::from));
+    let reserved = match seat.memory.pages {
+        // QEMU asks for transparent huge pages by itself, and has no switch against them.
+        PageSize::Transparent | PageSize::Small => None,
+        PageSize::Huge2M => Some("2M"),
+        PageSize::Huge1G => Some("1G"),
+    };
+    if let Some(size) = reserved {
+        let pool = format!("memory-backend-memfd,id=memory,size={memory},hugetlb=on,hugetlbsize={size}");
+        words.extend(["-object", &pool, "-machine", "memory-backend=memory"].map(OsString::from));
+    }
     words.push("-kernel".into());
     words.push(boot.kernel.into());
     words.push("-initrd".into());
@@ -94,19 +125,20 @@ mod tests {
     use spec::plan::Plan;
 
     /// A plan of the project's own tests would do as well; this one has what matters here.
-    fn seat() -> SeatPlan {
+    fn seat(pages: &str) -> SeatPlan {
         let inventory: spec::inventory::HostInventory =
             serde_json::from_str(include_str!("../../plan/tests/inventories/desktop-two-gpus.json")).unwrap();
-        let text = "[[seat]]\nname = \"anna\"\ncpus.count = 2\nmemory.size = \"2GiB\"\n\
-                    kernel.image = \"/boot/vmlinuz\"\ndevice = [{ address = \"0000:04:00.0\" }]\n";
-        let file = spec::seat_file::SeatFile::parse("seats.toml", text).unwrap();
+        let text = format!(
+            "[[seat]]\nname = \"anna\"\ncpus.count = 2\nmemory = {{ size = \"2GiB\", pages = \"{pages}\" }}\n\
+             kernel.image = \"/boot/vmlinuz\"\ndevice = [{{ address = \"0000:04:00.0\" }}]\n"
+        );
+        let file = spec::seat_file::SeatFile::parse("seats.toml", &text).unwrap();
         let plan: Plan = plan::plan(&inventory, &file, &[], &[]).unwrap();
         plan.seats.into_iter().next().unwrap()
     }
 
-    #[test]
-    fn both_engines_get_the_same_seat() {
-        let seat = seat();
+    /// Returns the command of a seat with these pages, as one line.
+    fn line(engine: Engine, pages: &str) -> String {
         let card: Vec<spec::PciAddress> =
             ["0000:04:00.0", "0000:04:00.1"].map(|text| text.parse().unwrap()).into();
         let devices = Devices { slots: vec![card], ..Devices::default() };
@@ -116,11 +148,13 @@ mod tests {
             allod: Path::new("/bin/allod"),
             disk: Some(Path::new("/dev/vda")),
         };
-        let words = |engine| {
-            let words = command(engine, &seat, &devices, &boot);
-            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
-        };
-        let (allod, qemu) = (words(Engine::Allod), words(Engine::Qemu));
+        let words = command(engine, &seat(pages), &devices, &boot);
+        words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn both_engines_get_the_same_seat() {
+        let (allod, qemu) = (line(Engine::Allod, "transparent"), line(Engine::Qemu, "transparent"));
         for line in [&allod, &qemu] {
             assert!(line.starts_with("setpriv --pdeathsig KILL -- taskset --cpu-list "), "{line}");
             assert!(line.contains("2048M") && line.contains("console=ttyS0 quiet"), "{line}");
@@ -137,5 +171,27 @@ mod tests {
         );
         assert!(qemu.contains("file=/dev/vda,format=raw,readonly=on"), "{qemu}");
         assert!(qemu.ends_with("host=0000:04:00.1,bus=port0,addr=0.1"), "{qemu}");
+    }
+
+    #[test]
+    fn a_seat_s_pages_are_those_it_asks_for() {
+        for (pages, own, peer) in [
+            ("transparent", "--pages transparent ", None),
+            ("4KiB", "--pages small ", None),
+            ("2MiB", "--pages 2M ", Some("hugetlbsize=2M -machine memory-backend=memory ")),
+            ("1GiB", "--pages 1G ", Some("hugetlbsize=1G -machine memory-backend=memory ")),
+        ] {
+            assert!(line(Engine::Allod, pages).contains(own), "{pages}");
+            let qemu = line(Engine::Qemu, pages);
+            assert_eq!(qemu.contains("memory-backend"), peer.is_some(), "{pages}: {qemu}");
+            assert!(peer.is_none_or(|peer| qemu.contains(peer)), "{pages}: {qemu}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_held_to_the_processors_of_a_seat() {
+        let before = held(&seat("transparent")).join(std::ffi::OsStr::new(" "));
+        assert!(line(Engine::Allod, "transparent").contains(before.to_str().unwrap()), "{before:?}");
+        assert!(before.to_str().unwrap().starts_with("taskset --cpu-list "), "{before:?}");
     }
 }

@@ -1,10 +1,11 @@
 //! The host itself as a place to measure: a shell.
 
 use crate::child::{Child, Heard};
-use crate::devices::Devices;
+use crate::engine;
 use crate::journal::Figure;
 use crate::leg::{Ground, Trouble};
 use crate::ready;
+use crate::seats::Seat;
 use crate::workload::{Measure, Workload};
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
@@ -16,10 +17,10 @@ const ROUND_GRACE: Duration = Duration::from_secs(150);
 /// How long putting right what a round left may take.
 const UNDO_LIMIT: Duration = Duration::from_secs(60);
 
-/// The host with the devices of the first seat.
+/// The host with the devices and on the processors of the first seat.
 pub(crate) struct Native<'a> {
     pub(crate) measure: Measure,
-    pub(crate) devices: &'a Devices,
+    pub(crate) seat: &'a Seat<'a>,
     /// The program `allod`. What is beside it is found by workloads too.
     pub(crate) allod: &'a Path,
     /// Readable as soon as we are asked to end.
@@ -32,10 +33,10 @@ impl Ground for Native<'_> {
     }
 
     fn measure(&mut self, workload: &Workload) -> Result<Vec<Figure>, Trouble> {
-        let setup = self.devices.native_setup(self.measure);
+        let setup = self.seat.devices.native_setup(self.measure);
         let limit = self.measure.longest() + ROUND_GRACE;
         let said = self.shell(&format!("{setup}; {}", workload.line()), limit, self.interrupt);
-        if let (Err(_), Some(undo)) = (&said, self.devices.native_undo(self.measure)) {
+        if let (Err(_), Some(undo)) = (&said, self.seat.devices.native_undo(self.measure)) {
             // The next round tries the same, and says what is wrong with it.
             let _ = self.shell(&undo, UNDO_LIMIT, None);
         }
@@ -47,7 +48,8 @@ impl Ground for Native<'_> {
 impl Native<'_> {
     /// Returns the program and the arguments that run a line for a POSIX shell.
     fn words(&self, line: &str) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec!["env".into()];
+        let mut words = engine::held(self.seat.plan);
+        words.push("env".into());
         // A folder with a colon in its name cannot be told: then it is the others that are.
         if let Ok(folders) = std::env::join_paths(ready::program_folders(self.allod)) {
             let mut path = OsString::from("PATH=");

@@ -122,6 +122,15 @@ pub fn run(
     }
     let run = Run { system, plan, seats: &seats, options };
     let laps = run.laps()?;
+    for seat in &seats {
+        seat.devices.left_out.iter().for_each(|name| {
+            progress(&format!(
+                "seat `{}` goes without {name}, which is yet to be made; a virtual function that is there can be given to \
+                 it by its address",
+                seat.plan.name
+            ));
+        });
+    }
     let lacking = ready::lacking(&seats, options);
     if !lacking.is_empty() {
         return Err(BenchError::NotReady { lacking });
@@ -244,10 +253,9 @@ impl Run<'_> {
         let missing: Vec<&Leg> = legs.iter().filter(|leg| !leg.is_made(journal)).collect();
         let (native, in_seats): (Vec<&Leg>, Vec<&Leg>) = missing.into_iter().partition(|leg| leg.seats == 0);
         for leg in native {
-            let devices = &self.seats[0].devices;
+            let seat = &self.seats[0];
             let Options { allod, interrupt, .. } = self.options;
-            let mut ground =
-                Native { measure: self.options.measure(), devices, allod, interrupt: *interrupt };
+            let mut ground = Native { measure: self.options.measure(), seat, allod, interrupt: *interrupt };
             leg::run(&mut ground, &leg.steps, journal, progress)?;
         }
         if in_seats.is_empty() {
