@@ -33,7 +33,7 @@ pub fn table(result: &Result) -> String {
     text.push_str(&"---|".repeat(columns.len()));
     text.push('\n');
     for workload in WORKLOADS {
-        if result.series.iter().any(|series| series.workload == workload.name) {
+        if is_measured(result, workload) {
             row(&mut text, result, workload, &columns);
         }
     }
@@ -42,6 +42,9 @@ pub fn table(result: &Result) -> String {
     rounds(&mut text, &summary(result));
     for (name, value) in &result.conditions {
         writeln!(text, "- {name}: {value}").ok();
+    }
+    for Workload { name, about, .. } in WORKLOADS.iter().filter(|workload| is_measured(result, workload)) {
+        writeln!(text, "- {name}: {about}").ok();
     }
     if result.not_made > 0 {
         let count = result.not_made;
@@ -58,6 +61,10 @@ pub fn table(result: &Result) -> String {
         }
     }
     text
+}
+
+fn is_measured(result: &Result, workload: &Workload) -> bool {
+    result.series.iter().any(|series| series.workload == workload.name)
 }
 
 fn seat_count(result: &Result, engine: Engine) -> usize {
@@ -213,6 +220,7 @@ mod tests {
 | fill | all seats at once, Allod: b | 1 | 50.0 | 50.0 | 50.0 | 50.0 | 0 % | 50.0 % |
 
 - kernel: 6.12
+- fill: 2D: the whole picture of the seat's own card, filled
 
 **Not the whole run**: 2 rounds of workloads were not made.
 

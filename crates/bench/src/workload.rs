@@ -133,7 +133,7 @@ pub const WORKLOADS: &[Workload] = &[
     },
     Workload {
         name: "irq",
-        about: "interrupts: from a request of 4 KiB to the disk's interrupt, one at a time, median",
+        about: "latency: a read of 4 KiB, one at a time, median: the disk's own time, its interrupt and the wake of who waits",
         unit: "µs",
         better: Better::Smaller,
         needs: Need::Disk,
