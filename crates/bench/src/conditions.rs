@@ -158,6 +158,7 @@ mod tests {
             laps: 2,
             engines: vec![Engine::Allod],
             peer: None,
+            kernel: None,
             initrd: "/i".into(),
             disk: None,
             allod: "/allod".into(),

@@ -38,6 +38,8 @@ pub struct Options<'a> {
     pub engines: Vec<Engine>,
     /// Whom network cards talk to; without it the network is not measured.
     pub peer: Option<Peer>,
+    /// The guest's kernel; without it, each seat's own.
+    pub kernel: Option<PathBuf>,
     /// The RAM disk of a guest that does what its console is told.
     pub initrd: PathBuf,
     /// A disk that each guest may read.
@@ -62,7 +64,9 @@ impl Options<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A seat boots by firmware; the bench needs a kernel that it can start with its own RAM disk.
-    #[error("seat `{seat}` has no `kernel`: a bench starts the seat's kernel with a RAM disk of its own")]
+    #[error(
+        "seat `{seat}` has no `kernel` to start with a RAM disk; a guest that `allod lab guest` has made brings one of its own"
+    )]
     NoKernel {
         /// The seat.
         seat: String,
@@ -117,7 +121,7 @@ pub fn run(
     for seat in &plan.seats {
         let devices = Devices::of(seat, inventory);
         if !devices.slots.is_empty() {
-            seats.push(Seat { plan: seat, devices, kernel: kernel(seat)? });
+            seats.push(Seat { plan: seat, devices, kernel: kernel(seat, options)? });
         }
     }
     let run = Run { system, plan, seats: &seats, options };
@@ -281,10 +285,11 @@ impl Run<'_> {
     }
 }
 
-fn kernel(seat: &SeatPlan) -> Result<&Path, BenchError> {
-    match &seat.start {
-        SeatStart::Kernel(kernel) => Ok(&kernel.image),
-        SeatStart::Firmware(_) => Err(BenchError::NoKernel { seat: seat.name.clone() }),
+fn kernel<'a>(seat: &'a SeatPlan, options: &'a Options) -> Result<&'a Path, BenchError> {
+    match (&options.kernel, &seat.start) {
+        (Some(kernel), _) => Ok(kernel),
+        (None, SeatStart::Kernel(kernel)) => Ok(&kernel.image),
+        (None, SeatStart::Firmware(_)) => Err(BenchError::NoKernel { seat: seat.name.clone() }),
     }
 }
 

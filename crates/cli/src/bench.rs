@@ -4,6 +4,7 @@ use crate::{answer, host_source, plan as plan_verb, print};
 use ::bench::{Engine, Moment, Peer, WORKLOADS, Workload};
 use anyhow::Context;
 use host::system::{RunningSystem, System};
+use lab::bench_guest::{DISK, INITRD, KERNEL};
 use linux::event::Signals;
 use seat::places::Places;
 use std::fs::{self, OpenOptions};
@@ -15,8 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Measure the host itself, one seat of FILE and all of them at once, and print the seats as percent of native.
 ///
-/// Each seat's kernel is started with a RAM disk whose guest does what its console is told (docs/examples/bench has one for
-/// the lab). The devices are claimed for the run and given back after it, also when Ctrl-C breaks it off; seats that are up
+/// In each seat a guest is started that does what its console is told; `allod lab guest` makes one. The devices are claimed for the run and given back after it, also when Ctrl-C breaks it off; seats that are up
 /// keep theirs, so take them down before.
 ///
 /// A round that does not come out is made once more, and left out and named when it does not then either.
@@ -28,8 +28,9 @@ pub(crate) struct Arguments {
     /// The seat file
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The RAM disk of the guests
-    #[arg(long, value_name = "INITRD")]
+    /// The guest: a folder that `allod lab guest` has made, whose kernel takes the place of the seats' own; or a RAM disk
+    /// that the seats' kernels start with
+    #[arg(long, value_name = "PATH")]
     guest: PathBuf,
     /// A disk that each guest may read, as /dev/vda
     #[arg(long, value_name = "FILE")]
@@ -132,6 +133,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         [] => WORKLOADS.iter().filter(|workload| !workload.by_name).collect(),
         chosen => chosen.to_vec(),
     };
+    let is_folder = arguments.guest.is_dir();
+    let of_folder = |name: &str| is_folder.then(|| arguments.guest.join(name));
     let options = ::bench::Options {
         workloads,
         rounds: arguments.rounds,
@@ -139,8 +142,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         laps: arguments.laps,
         engines: arguments.engines.clone(),
         peer: arguments.peer,
-        initrd: arguments.guest.clone(),
-        disk: arguments.guest_disk.clone(),
+        kernel: of_folder(KERNEL),
+        initrd: of_folder(INITRD).unwrap_or_else(|| arguments.guest.clone()),
+        disk: arguments.guest_disk.clone().or_else(|| of_folder(DISK)),
         allod: std::env::current_exe().context("cannot find this program")?,
         state,
         journal: arguments.journal.clone(),

@@ -6,6 +6,7 @@
 //! the scenario tests are its callers. It knows nothing of seats or of our own virtual machine.
 #![forbid(unsafe_code)]
 
+pub mod bench_guest;
 pub mod cache;
 pub mod console;
 pub mod cut_rom;

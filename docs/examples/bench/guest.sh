@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the RAM disk of a guest that does what its console is told, for `allod bench` in the lab. It holds little: the
-# programs that measure are on the lab's own disk, which the guest reads too (`--guest-disk /dev/vda`).
+# Makes the RAM disk of a guest that does what its console is told (serve.sh), for `allod bench` in the lab. It holds little:
+# the programs that measure are on the lab's own disk, which the guest reads too (`--guest-disk /dev/vda`). Elsewhere,
+# `allod lab guest` makes RAM disk, disk and kernel.
 #   sh guest.sh OUT
 set -eu
 out=$1
@@ -15,7 +16,8 @@ case $checksum in
     *) cp "$checksum" "$tree/lib/crc32c_generic.ko" ;;
 esac
 sh "$here/edid.sh" "$tree/lib/firmware/edid/one-mode.bin"
-# What the guest's first program runs; the words are what `allod bench` waits for.
+cp "$here/serve.sh" "$tree/serve"
+# What the guest's first program runs.
 cat > "$tree/script" <<'END'
 stty -echo
 insmod /lib/crc32c_generic.ko
@@ -24,22 +26,8 @@ n=0; while [ ! -b /dev/vda ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n + 1)); done
 mount -t ext4 -o ro,noload /dev/vda /image
 for folder in proc sys dev; do mount --move /$folder /image/$folder; done
 for folder in run tmp; do mount -t tmpfs tmpfs /image/$folder; done
-cp /bin/allod-scene /image/run/
-cat > /image/run/serve <<'SERVE'
-export PATH=/run:/usr/sbin:/usr/bin
-modprobe drm
-echo edid/one-mode.bin > /sys/module/drm/parameters/edid_firmware
-for module in bochs virtio_gpu nvme igbvf; do modprobe $module; done 2> /dev/null
-ip link set lo up
-# In a changed root the program of that name does nothing.
-poweroff() { echo o > /proc/sysrq-trigger; sleep 60; }
-echo bench-guest ready
-while read -r line; do
-    eval "$line"
-    echo "bench-guest done $?"
-done
-SERVE
-exec chroot /image /usr/bin/bash /run/serve
+cp /bin/allod-scene /serve /image/run/
+EDID=edid/one-mode.bin exec chroot /image /usr/bin/bash /run/serve
 END
 (cd "$tree" && find . | busybox cpio -o -H newc 2> /dev/null) | cat /boot/guest-initrd /boot/guest-modules - > "$out"
 rm -r "$tree"

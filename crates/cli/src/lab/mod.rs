@@ -2,6 +2,7 @@
 
 mod build;
 mod down;
+mod guest;
 mod key;
 mod profiles;
 mod pull;
@@ -51,6 +52,8 @@ pub(crate) struct Arguments {
 enum Verb {
     /// Build the lab image, if the cache has none.
     Build(build::Arguments),
+    /// Write the guest that `allod bench` measures in on a host that is no lab.
+    Guest(guest::Arguments),
     /// List the hosts there are to start, with their cards.
     Profiles(profiles::Arguments),
     /// Boot a host, run a command in it, end the host.
@@ -80,6 +83,7 @@ pub(crate) struct HostName {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let result = match &arguments.verb {
         Verb::Build(arguments) => build::run(arguments),
+        Verb::Guest(arguments) => guest::run(arguments),
         Verb::Profiles(arguments) => profiles::run(arguments),
         Verb::Run(arguments) => run::run(arguments),
         Verb::Up(arguments) => up::run(arguments),
