@@ -1,10 +1,12 @@
-//! What a seat has that can be measured, and how a shell finds it. Pure.
+//! What a seat has that can be measured, and how a shell finds it. Pure, but for a look at what a display's driver can.
 
 use crate::workload::{Measure, Need, Workload};
 use spec::PciAddress;
 use spec::inventory::HostInventory;
 use spec::plan::{SeatPlan, Source};
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// Class and subclass of an NVM controller (PCI Code and ID Assignment Specification 1.11, section 1.2).
 const NVM: u16 = 0x0108;
@@ -100,6 +102,17 @@ impl Devices {
             devices.slots.push(addresses);
         }
         devices
+    }
+
+    /// Whether the display has a driver that draws in three dimensions: such drivers make render nodes.
+    pub(crate) fn draws_in_three_dimensions(&self) -> bool {
+        let Some(address) = self.display else { return false };
+        let function = Path::new("/sys/bus/pci/devices").join(address.to_string());
+        // As a card, a render node may be below a virtio device.
+        let below = fs::read_dir(&function).into_iter().flatten().flatten().map(|entry| entry.path());
+        let folders = below.chain([function.clone()]).map(|folder| folder.join("drm"));
+        let mut names = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        names.any(|entry| entry.file_name().to_string_lossy().starts_with("renderD"))
     }
 
     /// Whether a workload makes sense with these devices.

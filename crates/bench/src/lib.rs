@@ -28,7 +28,7 @@ pub use devices::Peer;
 pub use journal::JournalError;
 pub use picture::picture;
 pub use result::{Condition, Engine, Result, Series, Spread};
-pub use run::{BenchError, Options, run};
+pub use run::{BenchError, Options, run, usual_workloads};
 pub use summary::{Beside, Document, Place, Rounds};
 pub use table::table;
 pub use workload::{Better, MARK, WORKLOADS, Workload, find_workload, reading};

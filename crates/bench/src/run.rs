@@ -7,7 +7,7 @@ use crate::native::Native;
 use crate::ready;
 use crate::result::{Condition, Engine, Result as BenchResult};
 use crate::seats::{Seat, Seats};
-use crate::workload::{Measure, Workload};
+use crate::workload::{Measure, WORKLOADS, Workload};
 use host::claim::{self, ReleaseError, TakeError, TakeRequest, Watcher};
 use host::ledger::{Ledger, LedgerError};
 use host::recovery::recover;
@@ -103,6 +103,14 @@ pub enum BenchError {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+/// Returns the workloads of a run that asks for none: all, but three dimensions only where the first seat's card has them.
+pub fn usual_workloads(inventory: &HostInventory, plan: &Plan) -> Vec<&'static Workload> {
+    let mut devices = plan.seats.iter().map(|seat| Devices::of(seat, inventory));
+    let first = devices.find(|devices| !devices.slots.is_empty());
+    let three = first.is_some_and(|devices| devices.draws_in_three_dimensions());
+    WORKLOADS.iter().filter(|workload| three || !workload.three_dimensions).collect()
 }
 
 /// Measures. What it is at is told to `progress`. A run that breaks off after it has begun has a result too, of what was

@@ -29,8 +29,8 @@ pub struct Workload {
     pub(crate) needs: Need,
     /// The programs it starts, each with the Debian package it comes in.
     pub(crate) programs: &'static [(&'static str, &'static str)],
-    /// Whether it is only run when asked for by name.
-    pub by_name: bool,
+    /// Whether it is for cards that draw in three dimensions: others let the processor draw, which takes for ever.
+    pub(crate) three_dimensions: bool,
     /// A line for a POSIX shell that prints its figure behind [`MARK`]. `$SECONDS_A_ROUND` says how long it takes
     /// (`$MILLISECONDS_A_ROUND` and `$WHOLE_SECONDS_A_ROUND` too), `$CARD`, `$DISK` and `$NIC` where the seat's devices are; `apart` runs a command where the seat's network is, which
     /// is `$OWN` there and reaches the port `$PORT` of `$PEER`.
@@ -93,7 +93,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Larger,
         needs: Need::Nothing,
         programs: &[("allod-scene", "Allod")],
-        by_name: false,
+        three_dimensions: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND spin",
     },
     Workload {
@@ -103,7 +103,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Larger,
         needs: Need::Display,
         programs: &[("allod-scene", "Allod")],
-        by_name: false,
+        three_dimensions: false,
         script: "allod-scene --card $CARD measure --seconds $SECONDS_A_ROUND fill",
     },
     Workload {
@@ -113,7 +113,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Larger,
         needs: Need::Display,
         programs: &[("glmark2-es2-drm", "glmark2-es2-drm")],
-        by_name: true,
+        three_dimensions: true,
         script: "glmark2-es2-drm --winsys-options drm-device=$CARD --size 640x480 \
                  --visual-config red=8:green=8:blue=8:alpha=0 --benchmark build:duration=$WHOLE_SECONDS_A_ROUND \
                  --benchmark texture:duration=$WHOLE_SECONDS_A_ROUND --benchmark shading:duration=$WHOLE_SECONDS_A_ROUND 2>&1 | \
@@ -126,7 +126,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Larger,
         needs: Need::Disk,
         programs: &[("fio", "fio")],
-        by_name: false,
+        three_dimensions: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=32 --ioengine=libaio --direct=1 \
                  --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
                  awk -F';' '{print \"bench-figure\", $8}'",
@@ -138,7 +138,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Smaller,
         needs: Need::Disk,
         programs: &[("fio", "fio")],
-        by_name: false,
+        three_dimensions: false,
         script: "fio --name=r --filename=$DISK --rw=randread --bs=4k --iodepth=1 --ioengine=libaio --direct=1 \
                  --time_based --runtime=${MILLISECONDS_A_ROUND}ms --output-format=terse --terse-version=3 | \
                  awk -F';' '{split($24, median, \"=\"); print \"bench-figure\", median[2]}'",
@@ -150,7 +150,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Larger,
         needs: Need::Network,
         programs: &[("iperf3", "iperf3"), ("ip", "iproute2"), ("ping", "iputils-ping")],
-        by_name: false,
+        three_dimensions: false,
         script: "apart sh -c 'ip address replace $OWN dev $NIC; ip link set $NIC up; \
                  ping -q -c 1 -w 30 $PEER; n=0; \
                  until iperf3 --client $PEER --port $PORT --time $WHOLE_SECONDS_A_ROUND --format m 2>&1 || [ $n = 2 ]; \
@@ -164,7 +164,7 @@ pub const WORKLOADS: &[Workload] = &[
         better: Better::Smaller,
         needs: Need::Nothing,
         programs: &[("allod-scene", "Allod")],
-        by_name: false,
+        three_dimensions: false,
         script: "allod-scene measure --seconds $SECONDS_A_ROUND wake",
     },
 ];

@@ -48,7 +48,8 @@ pub(crate) struct Arguments {
     /// Laps that the rounds are spread over: native and every engine in each, the engines in turned order
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     laps: u32,
-    /// Only this workload; may be given several times (cpu, fill, gl, disk, irq, net, wake; gl only by name)
+    /// Only this workload; may be given several times (cpu, fill, gl, disk, irq, net, wake). Without, all that the seats have
+    /// devices for; gl where the first seat's card draws in three dimensions
     #[arg(long = "workload", value_name = "NAME", value_parser = workload)]
     workloads: Vec<&'static Workload>,
     /// Who runs the machines; may be given several times, and then all are measured in this run
@@ -130,7 +131,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let workloads = match arguments.workloads.as_slice() {
-        [] => WORKLOADS.iter().filter(|workload| !workload.by_name).collect(),
+        [] => ::bench::usual_workloads(&inventory, &plan),
         chosen => chosen.to_vec(),
     };
     let is_folder = arguments.guest.is_dir();
