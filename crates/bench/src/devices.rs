@@ -4,6 +4,7 @@ use crate::workload::{Measure, Need, Workload};
 use spec::PciAddress;
 use spec::inventory::HostInventory;
 use spec::plan::{SeatPlan, Source};
+use spec::seat_file::RomChoice;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -57,8 +58,8 @@ impl Peer {
 /// The devices of a seat, by slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Devices {
-    /// Functions of each slot, in their order.
-    pub(crate) slots: Vec<Vec<PciAddress>>,
+    /// Functions of each slot, in their order, each with what takes the place of its ROM.
+    pub(crate) slots: Vec<Vec<(PciAddress, Option<RomChoice>)>>,
     /// The first display.
     pub(crate) display: Option<PciAddress>,
     /// The first NVMe disk.
@@ -74,17 +75,17 @@ impl Devices {
     pub(crate) fn of(seat: &SeatPlan, inventory: &HostInventory) -> Self {
         let mut devices = Self::default();
         for slot in &seat.slots {
-            let mut addresses = Vec::new();
+            let mut given = Vec::new();
             for function in &slot.functions {
                 match &function.source {
-                    Source::Taken { address, .. } => addresses.push(*address),
+                    Source::Taken { address, .. } => given.push((*address, function.rom.clone())),
                     Source::Virtual { name, .. } => devices.left_out.push(name.clone()),
                 }
             }
-            if addresses.is_empty() {
+            if given.is_empty() {
                 continue;
             }
-            for address in &addresses {
+            for (address, _) in &given {
                 let Some(function) = inventory.functions.iter().find(|function| function.address == *address)
                 else {
                     continue;
@@ -99,7 +100,7 @@ impl Devices {
                     devices.network.get_or_insert(*address);
                 }
             }
-            devices.slots.push(addresses);
+            devices.slots.push(given);
         }
         devices
     }

@@ -4,7 +4,7 @@
 use crate::devices::Devices;
 use crate::result::Engine;
 use spec::plan::SeatPlan;
-use spec::seat_file::PageSize;
+use spec::seat_file::{PageSize, RomChoice};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -77,8 +77,9 @@ fn allod(words: &mut Vec<OsString>, seat: &SeatPlan, devices: &Devices, boot: &B
         disk.push(",ro");
         words.push(disk);
     }
-    for address in devices.slots.iter().flatten() {
-        words.extend(["--device", &address.to_string()].map(OsString::from));
+    for (address, rom) in devices.slots.iter().flatten() {
+        let rom = rom.as_ref().map_or(String::new(), |rom| format!(",rom={}", String::from(rom.clone())));
+        words.extend(["--device", &format!("{address}{rom}")].map(OsString::from));
     }
 }
 
@@ -111,9 +112,16 @@ fn qemu(words: &mut Vec<OsString>, seat: &SeatPlan, devices: &Devices, boot: &Bo
     for (number, slot) in devices.slots.iter().enumerate() {
         let port = format!("pcie-root-port,id=port{number},chassis={number},slot={number}");
         words.extend(["-device", &port].map(OsString::from));
-        for (function, address) in slot.iter().enumerate() {
+        for (function, (address, rom)) in slot.iter().enumerate() {
             let many = if slot.len() > 1 && function == 0 { ",multifunction=on" } else { "" };
-            let device = format!("vfio-pci,host={address},bus=port{number},addr=0.{function}{many}");
+            let rom = match rom {
+                None => String::new(),
+                Some(RomChoice::None) => ",rombar=0".to_owned(),
+                Some(RomChoice::File(file)) => {
+                    format!(",romfile={}", file.to_string_lossy().replace(',', ",,"))
+                }
+            };
+            let device = format!("vfio-pci,host={address},bus=port{number},addr=0.{function}{many}{rom}");
             words.extend(["-device", &device].map(OsString::from));
         }
     }
@@ -139,9 +147,12 @@ mod tests {
 
     /// Returns the command of a seat with these pages, as one line.
     fn line(engine: Engine, pages: &str) -> String {
-        let card: Vec<spec::PciAddress> =
-            ["0000:04:00.0", "0000:04:00.1"].map(|text| text.parse().unwrap()).into();
-        let devices = Devices { slots: vec![card], ..Devices::default() };
+        let given = |(address, rom): (&str, Option<&str>)| {
+            (address.parse().unwrap(), rom.map(|rom| RomChoice::from(rom.to_owned())))
+        };
+        let card = [("0000:04:00.0", Some("/roms/a,b")), ("0000:04:00.1", None)].map(given);
+        let other = [("0000:05:00.0", Some("none"))].map(given);
+        let devices = Devices { slots: vec![card.into(), other.into()], ..Devices::default() };
         let boot = Boot {
             kernel: Path::new("/k"),
             initrd: Path::new("/i"),
@@ -162,15 +173,19 @@ mod tests {
         assert!(
             allod.contains("--cpus 2 ")
                 && allod.contains("--disk /dev/vda,ro ")
-                && allod.ends_with("--device 0000:04:00.0 --device 0000:04:00.1"),
+                && allod.ends_with(
+                    "--device 0000:04:00.0,rom=/roms/a,b --device 0000:04:00.1 --device 0000:05:00.0,rom=none"
+                ),
             "{allod}"
         );
         assert!(
-            qemu.contains("-smp 2") && qemu.contains("host=0000:04:00.0,bus=port0,addr=0.0,multifunction=on"),
+            qemu.contains("-smp 2")
+                && qemu.contains("host=0000:04:00.0,bus=port0,addr=0.0,multifunction=on,romfile=/roms/a,,b ")
+                && qemu.contains("host=0000:04:00.1,bus=port0,addr=0.1 "),
             "{qemu}"
         );
         assert!(qemu.contains("file=/dev/vda,format=raw,readonly=on"), "{qemu}");
-        assert!(qemu.ends_with("host=0000:04:00.1,bus=port0,addr=0.1"), "{qemu}");
+        assert!(qemu.ends_with("host=0000:05:00.0,bus=port1,addr=0.0,rombar=0"), "{qemu}");
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Run<'_> {
     fn recipe(&self) -> Recipe {
         let Options { workloads, rounds, round, laps, engines, .. } = self.options;
         let devices = |seat: &Seat| {
-            let all = seat.devices.slots.iter().flatten().map(ToString::to_string).collect();
+            let all = seat.devices.slots.iter().flatten().map(|(address, _)| address.to_string()).collect();
             (seat.plan.name.clone(), all)
         };
         Recipe {
