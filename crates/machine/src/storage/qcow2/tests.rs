@@ -197,6 +197,31 @@ fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
     open(&file(&with_snapshots), true).unwrap();
 }
 
+/// Counted one by one, the clusters of this image would keep the test busy for hours.
+#[test]
+fn an_image_that_could_grow_far_is_opened_at_once() {
+    const LARGE: u64 = 2 << 20;
+    let file = tempfile::tempfile_in("/dev/shm").unwrap();
+    let put = |at: u64, bytes: &[u8]| file.write_all_at(bytes, at).unwrap();
+    file.set_len(7 * LARGE).unwrap();
+    put(0, b"QFI\xfb");
+    // The largest table of counts that there may be, from cluster 1 to 4; one block of them in 5, the first table in 6.
+    for (at, value) in [(4, 3_u32), (20, 21), (36, 1), (56, 4), (96, 4), (100, 104)] {
+        put(at, &value.to_be_bytes());
+    }
+    for (at, value) in [(24, 1 << 30), (40, 6 * LARGE), (48, LARGE), (LARGE, 5 * LARGE)] {
+        put(at, &u64::to_be_bytes(value));
+    }
+    for cluster in 0..7 {
+        put(5 * LARGE + cluster * 2, &[0, 1]);
+    }
+    let disk = open(&file, false).unwrap();
+    write(&disk, 0, &[7; 512]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(read(&disk, 0, 1), [7]);
+    assert_eq!(file.metadata().unwrap().len(), 9 * LARGE, "a table and data, behind what was there");
+}
+
 #[test]
 fn no_byte_of_the_tables_makes_it_do_more_than_refuse() {
     let good = image();
