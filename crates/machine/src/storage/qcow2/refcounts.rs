@@ -10,6 +10,10 @@ use linux::disk::Disk;
 use super::header::Header;
 use super::{OpenImageError, corrupt, read_bytes, read_table, write_bytes};
 
+/// Blocks of counts beyond those that the file's length asks for, at most: who makes them ahead makes few. All are kept in
+/// memory, and a file can name a million.
+const BLOCKS_BEYOND: u64 = 16;
+
 /// Clusters that are remembered as free at most; others are found again when the image is opened next.
 const FREE_LIMIT: usize = 1 << 16;
 
@@ -30,6 +34,12 @@ impl Refcounts {
     /// Reads all of them. `len` is the file's length.
     pub(super) fn load(file: &Disk, header: &Header, len: u64) -> Result<Self, OpenImageError> {
         let table = read_table(file, header.refcounts_at, header.refcounts_len)?;
+        let blocks = table.iter().filter(|at| **at != 0).count() as u64;
+        if blocks > len.div_ceil(header.cluster()).div_ceil(header.counts() as u64) + BLOCKS_BEYOND {
+            return Err(OpenImageError::Corrupt(
+                "it has more reference counts than its file has clusters for",
+            ));
+        }
         let mut counts = Self {
             table_at: header.refcounts_at,
             cluster_bits: header.cluster_bits,

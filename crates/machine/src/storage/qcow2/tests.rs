@@ -159,7 +159,7 @@ fn miniz(data: &[u8]) -> Vec<u8> {
 #[test]
 fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
     type Change = fn(&mut Vec<u8>);
-    let rows: [(&str, Change); 22] = [
+    let rows: [(&str, Change); 23] = [
         ("does not begin", |b| b[0] = 0),
         ("does not begin", Vec::clear),
         ("version 4", |b| b[7] = 4),
@@ -178,6 +178,8 @@ fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
         ("does not fit", |b| b[24] = 0xff),
         ("begin at clusters", |b| b[47] = 1),
         ("cut short", |b| b[44] = 1),
+        // All blocks of counts that the table has room for are one: only what is kept of them is large.
+        ("more reference counts than", |b| b[512..1024].as_chunks_mut::<8>().0.fill(1024_u64.to_be_bytes())),
         ("reference count is not true", |b| b[2 * 512 + 7] = 0),
         ("reference count is not true", |b| b[2 * 512 + 7] = 2),
         ("two places", |b| b[3 * 512..3 * 512 + 8].copy_from_slice(&(1024_u64 | (1 << 63)).to_be_bytes())),
