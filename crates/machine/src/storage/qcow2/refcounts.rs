@@ -14,7 +14,7 @@ use super::{OpenImageError, corrupt, read_bytes, read_table, write_bytes};
 /// memory, and a file can name a million.
 const BLOCKS_BEYOND: u64 = 16;
 
-/// Clusters that are remembered as free at most; others are found again when the image is opened next.
+/// Clusters that are remembered as free at most; when those are used up, the counts are looked through for others.
 const FREE_LIMIT: usize = 1 << 16;
 
 /// The counts, as they are in the file.
@@ -24,8 +24,9 @@ pub(super) struct Refcounts {
     per_block: usize,
     /// Where the blocks are, and what is in them; nothing where there is none.
     blocks: Vec<Option<(u64, Vec<u8>)>>,
-    /// Clusters that were let go of and can be used again.
+    /// Clusters in front of `next` that nobody uses, and whether there may be more of them than these.
     free: Vec<u64>,
+    more_free: bool,
     /// The first cluster behind all those in use.
     next: u64,
 }
@@ -46,6 +47,8 @@ impl Refcounts {
             per_block: header.counts(),
             blocks: Vec::new(),
             free: Vec::new(),
+            // Those that were let go of when the image was open before.
+            more_free: true,
             next: 0,
         };
         for at in table {
@@ -96,6 +99,9 @@ impl Refcounts {
 
     /// A cluster of the file that nobody uses, counted once; gives where it is.
     pub(super) fn allocate(&mut self, file: &Disk) -> io::Result<u64> {
+        if self.free.is_empty() && self.more_free {
+            self.find_free();
+        }
         if let Some(cluster) = self.free.last().copied() {
             self.set(file, cluster, 1)?;
             self.free.pop();
@@ -114,6 +120,21 @@ impl Refcounts {
             self.add_block(file, index, cluster)?;
             self.next += 1;
         }
+    }
+
+    /// Looks for clusters in front of `next` that nobody uses.
+    fn find_free(&mut self) {
+        let per_block = self.per_block as u64;
+        let blocks = self.blocks.iter().zip((0..).step_by(self.per_block));
+        let counts = blocks.filter_map(|(block, first)| Some((block.as_ref()?.1.as_chunks::<2>().0, first)));
+        let free = counts.flat_map(|(counts, first)| {
+            (first..first + per_block).zip(counts).filter(|(_, count)| **count == [0; 2])
+        });
+        let free = free.map(|(cluster, _)| cluster).take_while(|cluster| *cluster < self.next);
+        self.free = free.take(FREE_LIMIT).collect();
+        self.more_free = self.free.len() == FREE_LIMIT;
+        // The first one is used first, so that the file stays short.
+        self.free.reverse();
     }
 
     fn add_block(&mut self, file: &Disk, index: usize, cluster: u64) -> io::Result<()> {
@@ -139,8 +160,9 @@ impl Refcounts {
         self.set(file, cluster, left)?;
         if left == 0 {
             file.discard(cluster << self.cluster_bits, 1 << self.cluster_bits)?;
-            if self.free.len() < FREE_LIMIT {
-                self.free.push(cluster);
+            match self.free.len() < FREE_LIMIT {
+                true => self.free.push(cluster),
+                false => self.more_free = true,
             }
         }
         Ok(())

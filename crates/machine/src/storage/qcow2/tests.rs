@@ -122,6 +122,22 @@ fn discarded_clusters_are_zero_and_used_again() {
 }
 
 #[test]
+fn what_was_let_go_of_before_the_image_was_opened_is_used_again() {
+    let file = file(&image());
+    let disk = open(&file, false).unwrap();
+    write(&disk, 0, &[1; 64 * 512]).unwrap();
+    disk.discard(0, 60 * 512).unwrap();
+    disk.flush().unwrap();
+    drop(disk);
+    let len = file.metadata().unwrap().len();
+    let disk = open(&file, false).unwrap();
+    write(&disk, 64 * 512, &[2; 59 * 512]).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), len, "59 clusters and a table, in the place of 60");
+    assert_eq!((read(&disk, 64 * 512, 1), read(&disk, 63 * 512, 1)), (vec![2], vec![1]));
+}
+
+#[test]
 fn packed_clusters_are_read_and_unpacked_by_a_write() {
     let mut bytes = image();
     let data: Vec<u8> = (0..512).map(|at| (at / 16) as u8).collect();
