@@ -68,6 +68,10 @@ const OWN: u64 = 1 << 63;
 /// Bytes of tables of the second level that are kept at most; each covers a cluster's eighth of clusters.
 const TABLES_LIMIT: usize = 32 << 20;
 
+/// Clusters that wait to be let go of at most while others are taken: a guest that writes and discards without a flush
+/// makes the file no longer than the disk and these.
+const LET_GO_LIMIT: usize = 1024;
+
 /// An open image.
 pub struct Qcow2 {
     file: Arc<Disk>,
@@ -186,6 +190,9 @@ impl Qcow2 {
         let old = self.cluster(state, piece.number)?;
         if let Cluster::At(at) = old {
             return self.file.write_at(at + piece.start, &piece.parts);
+        }
+        if state.let_go.len() >= LET_GO_LIMIT {
+            self.settle(state)?;
         }
         let (index, _) = self.place(piece.number);
         self.make_table(state, index)?;

@@ -138,6 +138,21 @@ fn what_was_let_go_of_before_the_image_was_opened_is_used_again() {
 }
 
 #[test]
+fn a_guest_that_never_flushes_does_not_make_the_file_longer_than_the_disk() {
+    let file = file(&image());
+    let disk = open(&file, false).unwrap();
+    for byte in 1..=2500_u16 {
+        write(&disk, 0, &[byte as u8; 512]).unwrap();
+        disk.discard(0, 512).unwrap();
+    }
+    let clusters = file.metadata().unwrap().len() / CLUSTER;
+    // The counts of a thousand clusters take some as well.
+    assert!(clusters < super::LET_GO_LIMIT as u64 + 32, "{clusters} clusters for a disk of one");
+    assert_eq!(read(&disk, 0, 1), [0]);
+    reopened(&file);
+}
+
+#[test]
 fn packed_clusters_are_read_and_unpacked_by_a_write() {
     let mut bytes = image();
     let data: Vec<u8> = (0..512).map(|at| (at / 16) as u8).collect();
