@@ -246,6 +246,7 @@ impl Qcow2 {
         if self.table(state, index)?.is_some() {
             return Ok(());
         }
+        self.make_room(state)?;
         let at = state.refcounts.allocate(&self.file)?;
         // Its place on the disk is taken now, so that a full one fails this write and not the flush behind it.
         if let Err(error) = write_bytes(&self.file, at, &mut vec![0; self.header.cluster() as usize]) {
@@ -276,14 +277,20 @@ impl Qcow2 {
             if at == 0 {
                 return Ok(None);
             }
-            if state.tables.len() * self.header.cluster() as usize >= TABLES_LIMIT {
-                self.settle(state)?;
-                state.tables.clear();
-            }
+            self.make_room(state)?;
             let entries = read_table(&self.file, at, self.header.entries())?;
             state.tables.insert(index, Table { at, entries, changed: 0..0 });
         }
         Ok(state.tables.get_mut(&index))
+    }
+
+    /// Makes room for one more table of the second level in memory.
+    fn make_room(&self, state: &mut State) -> io::Result<()> {
+        if state.tables.len() * self.header.cluster() as usize >= TABLES_LIMIT {
+            self.settle(state)?;
+            state.tables.clear();
+        }
+        Ok(())
     }
 
     /// Where a cluster's entry is: the table, and the place in it.

@@ -230,29 +230,54 @@ fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
     open(&file(&with_snapshots), true).unwrap();
 }
 
-/// Counted one by one, the clusters of this image would keep the test busy for hours.
-#[test]
-fn an_image_that_could_grow_far_is_opened_at_once() {
-    const LARGE: u64 = 2 << 20;
+/// Bytes of a large cluster.
+const LARGE: u64 = 2 << 20;
+
+/// A new image of the largest clusters there are, with the largest table of counts, and `tables` tables of the second level.
+fn large_image(tables: u32) -> File {
     let file = tempfile::tempfile_in("/dev/shm").unwrap();
     let put = |at: u64, bytes: &[u8]| file.write_all_at(bytes, at).unwrap();
     file.set_len(7 * LARGE).unwrap();
     put(0, b"QFI\xfb");
-    // The largest table of counts that there may be, from cluster 1 to 4; one block of them in 5, the first table in 6.
-    for (at, value) in [(4, 3_u32), (20, 21), (36, 1), (56, 4), (96, 4), (100, 104)] {
+    // The table of counts from cluster 1 to 4; one block of them in 5, the first table in 6.
+    for (at, value) in [(4, 3_u32), (20, 21), (36, tables), (56, 4), (96, 4), (100, 104)] {
         put(at, &value.to_be_bytes());
     }
-    for (at, value) in [(24, 1 << 30), (40, 6 * LARGE), (48, LARGE), (LARGE, 5 * LARGE)] {
-        put(at, &u64::to_be_bytes(value));
+    let size = u64::from(tables) * (LARGE / 8) * LARGE;
+    for (at, value) in [(24, size), (40, 6 * LARGE), (48, LARGE), (LARGE, 5 * LARGE)] {
+        put(at, &value.to_be_bytes());
     }
     for cluster in 0..7 {
         put(5 * LARGE + cluster * 2, &[0, 1]);
     }
+    file
+}
+
+/// Counted one by one, the clusters of this image would keep the test busy for hours.
+#[test]
+fn an_image_that_could_grow_far_is_opened_at_once() {
+    let file = large_image(1);
     let disk = open(&file, false).unwrap();
     write(&disk, 0, &[7; 512]).unwrap();
     disk.flush().unwrap();
     assert_eq!(read(&disk, 0, 1), [7]);
     assert_eq!(file.metadata().unwrap().len(), 9 * LARGE, "a table and data, behind what was there");
+}
+
+#[test]
+fn no_more_tables_are_kept_than_there_may_be_whether_they_were_there_or_are_made() {
+    let most = super::TABLES_LIMIT / LARGE as usize;
+    let disk = open(&large_image(most as u32 + 1), false).unwrap();
+    for pass in 0..2 {
+        for table in 0..=most as u64 {
+            let at = table * (LARGE / 8) * LARGE;
+            match pass {
+                0 => write(&disk, at, &[table as u8 + 1; 2]).unwrap(),
+                _ => assert_eq!(read(&disk, at, 1), [table as u8 + 1]),
+            }
+            assert!(disk.lock().tables.len() <= most, "{} tables of {most}", disk.lock().tables.len());
+        }
+    }
 }
 
 #[test]
