@@ -228,6 +228,11 @@ fn images_that_are_not_ours_or_contradict_themselves_are_refused() {
     with_snapshots[63] = 1;
     assert!(open(&file(&with_snapshots), false).unwrap_err().to_string().contains("snapshots"));
     open(&file(&with_snapshots), true).unwrap();
+    // All of its first table names one table of the second level, which would be read as often.
+    with_snapshots.resize(5 * 512, 0);
+    with_snapshots[3 * 512..4 * 512].as_chunks_mut::<8>().0[..4].fill((2048_u64 | (1 << 63)).to_be_bytes());
+    with_snapshots[2 * 512 + 9] = 2;
+    assert!(open(&file(&with_snapshots), true).unwrap_err().to_string().contains("two places"));
 }
 
 /// Bytes of a large cluster.
