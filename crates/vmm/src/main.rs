@@ -7,6 +7,7 @@
 mod assigned;
 mod console;
 mod control;
+mod firmware_log;
 mod input;
 mod picture;
 mod session;
@@ -26,6 +27,7 @@ use spec::{DiskSpec, DisplaySpec, ExitCause, ExitReport, InheritedFd, LinkKind, 
 
 use crate::console::Console;
 use crate::control::Control;
+use crate::firmware_log::FirmwareLog;
 use crate::session::{Counters, Session};
 
 fn main() -> ExitCode {
@@ -117,7 +119,7 @@ fn run(spec: &MachineSpec, start: Instant, counters: &mut Counters) -> Result<Ex
         firmware_log: spec
             .firmware
             .and_then(|firmware| firmware.log)
-            .map(|fd| take(fd).map(File::from))
+            .map(|fd| take(fd).map(File::from).map(FirmwareLog::new))
             .transpose()?,
         output_due: None,
         output_written: 0,

@@ -1,7 +1,6 @@
 //! The event thread: everything that happens to a running machine from outside, and what the guest asks of it.
 
 use std::fs::File;
-use std::io::Write;
 use std::time::Instant;
 
 use linux::event::{EventError, Interest, Poller, Signals, Timer, monotonic_ns};
@@ -10,6 +9,7 @@ use spec::{AssignedReport, ControlAnswer, ControlRequest, ExitCause, MachineSpec
 
 use crate::console::{Console, Typed};
 use crate::control::Control;
+use crate::firmware_log::FirmwareLog;
 use crate::input;
 use crate::picture;
 
@@ -33,7 +33,7 @@ pub(crate) struct Session<'a> {
     pub(crate) pointer: input::Pointer,
     pub(crate) counters: &'a mut Counters,
     /// Where what firmware writes to its debug port goes; a file, so that writing does not wait.
-    pub(crate) firmware_log: Option<File>,
+    pub(crate) firmware_log: Option<FirmwareLog<File>>,
     /// When the guest's output is looked at next, in nanoseconds of the monotonic clock.
     pub(crate) output_due: Option<u64>,
     /// When it was last looked at.
@@ -158,9 +158,9 @@ impl Session<'_> {
     fn write_firmware_log(&mut self) {
         let mut text = Vec::new();
         self.machine.take_firmware_log(&mut text);
-        let Some(file) = &mut self.firmware_log else { return };
-        if let Err(errno) = file.write_all(&text) {
-            eprintln!("allod-vmm: the firmware's log cannot be written ({errno}); it ends here");
+        let Some(log) = &mut self.firmware_log else { return };
+        if let Err(why) = log.write(&text) {
+            eprintln!("allod-vmm: the firmware's log ends here: {why}");
             self.firmware_log = None;
         }
     }
