@@ -174,8 +174,9 @@ impl Endpoints {
     }
 
     /// What firmware tries to start from, the first one first, as Open Firmware writes device paths: disks, then discs, so
-    /// that a system that was installed from a disc is started by the next start. When the network is to be first, network
-    /// cards stand before them, `assigned` ones behind those of our own; else nowhere.
+    /// that a system that was installed from a disc is started by the next start; what is on `assigned` USB controllers
+    /// last. When the network is to be first, network cards stand before them; else nowhere. Among each kind, our own stand
+    /// before assigned ones. OVMF forgets what begins at a PCI function and is not in this list.
     ///
     /// Virtio's disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
     /// (OvmfPkg/Library/QemuBootOrderLib) look for.
@@ -192,7 +193,10 @@ impl Endpoints {
             order.extend(cards.map(|device| format!("/pci@i0cf8/ethernet@{device:x}/ethernet-phy@0")));
             order.extend(assigned.into_iter().flat_map(Assigned::network_cards));
         }
-        order.extend(disks.chain(drives));
+        order.extend(disks);
+        order.extend(assigned.into_iter().flat_map(Assigned::storage));
+        order.extend(drives);
+        order.extend(assigned.into_iter().flat_map(Assigned::usb_controllers));
         order
     }
 

@@ -24,8 +24,10 @@ use crate::pci_host::PciHost;
 /// The device number of slot 0's root port on bus 0; the others follow.
 const FIRST_PORT: u8 = 16;
 
-/// The base class of network controllers.
+/// The base classes of storage and network controllers, and the class of USB's.
+const STORAGE_CLASS: u32 = 0x01;
 const NETWORK_CLASS: u32 = 0x02;
+const USB_CLASS: u32 = 0x0c03;
 
 /// What functions are plugged into.
 pub(crate) struct Sockets<'a> {
@@ -58,17 +60,30 @@ impl Assigned {
 
     /// The network cards, as Open Firmware writes device paths (SeaBIOS src/boot.c, OVMF QemuBootOrderLib).
     pub(crate) fn network_cards(&self) -> impl Iterator<Item = String> {
-        let cards = self
-            .functions
-            .iter()
-            .filter(|function| function.hardware.view.config.u32(register::REVISION) >> 24 == NETWORK_CLASS);
-        cards.map(|function| {
+        let cards = self.paths(|class| class >> 16 == NETWORK_CLASS, "ethernet");
+        cards.map(|card| card + "/ethernet-phy@0")
+    }
+
+    /// The controllers of disks, in the same way; the path is the beginning of those of all their disks.
+    pub(crate) fn storage(&self) -> impl Iterator<Item = String> {
+        self.paths(|class| class >> 16 == STORAGE_CLASS, "storage")
+    }
+
+    /// The USB controllers, in the same way.
+    pub(crate) fn usb_controllers(&self) -> impl Iterator<Item = String> {
+        self.paths(|class| class >> 8 == USB_CLASS, "usb")
+    }
+
+    /// The functions of a kind of class.
+    fn paths(&self, is_meant: fn(u32) -> bool, name: &str) -> impl Iterator<Item = String> {
+        let class = |function: &Function| function.hardware.view.config.u32(register::REVISION) >> 8;
+        self.functions.iter().filter(move |function| is_meant(class(function))).map(move |function| {
             let port = FIRST_PORT + function.place.slot;
             let number = match function.place.function {
                 0 => String::new(),
                 number => format!(",{number:x}"),
             };
-            format!("/pci@i0cf8/pci-bridge@{port:x}/ethernet@0{number}/ethernet-phy@0")
+            format!("/pci@i0cf8/pci-bridge@{port:x}/{name}@0{number}")
         })
     }
 
