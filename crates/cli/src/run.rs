@@ -130,6 +130,8 @@ enum FirmwareChoice {
 enum BootChoice {
     /// The disks, then the discs
     Disks,
+    /// The discs, then the disks
+    Cdrom,
     /// A server on the network, through the machine's network cards; then the disks
     Network,
 }
@@ -312,6 +314,7 @@ fn start(arguments: &Arguments) -> Start {
         log: arguments.firmware_log.clone(),
         boot: match arguments.boot {
             BootChoice::Disks => BootFirst::Disks,
+            BootChoice::Cdrom => BootFirst::Cdrom,
             BootChoice::Network => BootFirst::Network,
         },
     })

@@ -175,8 +175,8 @@ impl Endpoints {
 
     /// What firmware tries to start from, the first one first, as Open Firmware writes device paths: disks, then discs, so
     /// that a system that was installed from a disc is started by the next start; what is on `assigned` USB controllers
-    /// last. When the network is to be first, network cards stand before them; else nowhere. Among each kind, our own stand
-    /// before assigned ones. OVMF forgets what begins at a PCI function and is not in this list.
+    /// last. Discs stand before disks when they are to be first. So do network cards; else they stand nowhere. Among each
+    /// kind, our own stand before assigned ones. OVMF forgets what begins at a PCI function and is not in this list.
     ///
     /// Virtio's disks are SCSI controllers by their PCI class. The names are those that SeaBIOS (src/boot.c) and OVMF
     /// (OvmfPkg/Library/QemuBootOrderLib) look for.
@@ -193,9 +193,11 @@ impl Endpoints {
             order.extend(cards.map(|device| format!("/pci@i0cf8/ethernet@{device:x}/ethernet-phy@0")));
             order.extend(assigned.into_iter().flat_map(Assigned::network_cards));
         }
-        order.extend(disks);
-        order.extend(assigned.into_iter().flat_map(Assigned::storage));
-        order.extend(drives);
+        let disks = disks.chain(assigned.into_iter().flat_map(Assigned::storage));
+        match self.boot {
+            BootFirst::Cdrom => order.extend(drives.chain(disks)),
+            BootFirst::Disks | BootFirst::Network => order.extend(disks.chain(drives)),
+        }
         order.extend(assigned.into_iter().flat_map(Assigned::usb_controllers));
         order
     }
@@ -360,26 +362,36 @@ impl Plugged {
 mod tests {
     use std::sync::Arc;
 
-    use spec::seat_file::BootFirst;
+    use spec::seat_file::{BootFirst, DiskKind};
 
-    use super::{Endpoints, Network};
+    use super::{Disk, Endpoints, Image, Network};
 
     #[test]
-    fn network_cards_are_started_from_when_asked_for_and_before_all_else() {
+    fn what_is_asked_for_is_started_from_first_and_network_cards_only_when_asked_for() {
         let file = Arc::new(tempfile::tempfile().unwrap().into());
         let card = Network { file: Arc::clone(&file), is_tap: true, mac: [2; 6], rom: None };
         let disc = Arc::new(linux::disk::Disk::from_file(tempfile::tempfile().unwrap().into()).unwrap());
+        let disk = Disk {
+            title: String::new(),
+            storage: Image::Raw(Arc::clone(&disc)),
+            shown: DiskKind::Nvme,
+            read_only: false,
+        };
         let disc_path = "/pci@i0cf8/pci8086,2922@f/drive@0/disk@0";
+        let disk_path = "/pci@i0cf8/nvme@2";
+        let card_paths = ["/pci@i0cf8/ethernet@b/ethernet-phy@0", "/pci@i0cf8/ethernet@c/ethernet-phy@0"];
         for (boot, order) in [
-            (BootFirst::Disks, &[disc_path][..]),
-            (
-                BootFirst::Network,
-                &["/pci@i0cf8/ethernet@b/ethernet-phy@0", "/pci@i0cf8/ethernet@c/ethernet-phy@0", disc_path],
-            ),
+            (BootFirst::Disks, &[disk_path, disc_path][..]),
+            (BootFirst::Cdrom, &[disc_path, disk_path]),
+            (BootFirst::Network, &[card_paths[0], card_paths[1], disk_path, disc_path]),
         ] {
-            let networks = vec![card.clone(), card.clone()];
-            let endpoints =
-                Endpoints { boot, networks, cdroms: vec![Arc::clone(&disc)], ..Endpoints::default() };
+            let endpoints = Endpoints {
+                boot,
+                networks: vec![card.clone(), card.clone()],
+                disks: vec![disk.clone()],
+                cdroms: vec![Arc::clone(&disc)],
+                ..Endpoints::default()
+            };
             assert_eq!(endpoints.boot_order(None), order);
         }
     }

@@ -10,7 +10,7 @@ mod firmware;
 
 use std::process::ExitCode;
 
-use firmware::disks::greeting_disks;
+use firmware::disks::{greeting_disks, new_volume};
 use firmware::run;
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, Output, greeting};
@@ -19,11 +19,18 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 1] = [in_host(
-    "cards",
-    "a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours",
-    a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours,
-)];
+const SCENARIOS: [Scenario; 2] = [
+    in_host(
+        "plain",
+        "a_disc_is_started_before_a_disk_when_asked_for",
+        a_disc_is_started_before_a_disk_when_asked_for,
+    ),
+    in_host(
+        "cards",
+        "a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours",
+        a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours,
+    ),
+];
 
 const fn in_host(
     profile: &'static str,
@@ -40,10 +47,37 @@ fn start(host: &Host, flags: &str) -> Result<Output, Failure> {
         host,
         &format!(
             "cd /tmp; rm -f bo-control; allod run {flags} --control bo-control < /dev/null | while read -r line; do \
-             echo \"$line\"; case \"$line\" in *'greeting of'**|*'No bootable'*|*'Shell>'*) \
+             echo \"$line\"; case \"$line\" in *'greeting of'*|*'this is the disc'*|*'No bootable'*|*'Shell>'*) \
              echo '{{\"command\":\"quit\"}}' | socat -t 60 - UNIX-CONNECT:bo-control;; esac; done"
         ),
     )
+}
+
+fn a_disc_is_started_before_a_disk_when_asked_for(host: &Host) -> Result<(), Failure> {
+    const DISC: &str = "this is the disc";
+    let disks = greeting_disks(host)?;
+    let made = run(
+        host,
+        &format!(
+            "set -e; cd /tmp; printf 'serial\\nterminal_output serial\\necho {DISC}\\nsleep 600\\n' > bo-cfg; mkdir -p bo-iso; \
+             grub-mkimage -O i386-pc-eltorito -o bo-iso/bios.img -p / -c bo-cfg biosdisk iso9660 serial echo sleep\n\
+             grub-mkimage -O x86_64-efi -o bo-loader -p / -c bo-cfg serial echo sleep\n\
+             {}\nmkdir -p fw-mount/EFI/BOOT; cp bo-loader fw-mount/EFI/BOOT/BOOTX64.EFI; umount fw-mount; mv bo-efi.img bo-iso\n\
+             xorriso -as mkisofs -quiet -o bo.iso -V DISC -b bios.img -no-emul-boot -boot-load-size 4 -boot-info-table \
+             -eltorito-alt-boot -e bo-efi.img -no-emul-boot bo-iso",
+            new_volume("bo-efi.img", "40M")
+        ),
+    )?;
+    assert!(made.is_success(), "{made:?}");
+    for (firmware, disk, by_disk) in
+        [("bios", disks.by_bios, greeting::BY_BIOS), ("uefi", disks.by_uefi, greeting::BY_UEFI)]
+    {
+        for (boot, expected) in [("", by_disk), ("--boot cdrom", DISC)] {
+            let output = start(host, &format!("--firmware {firmware} {disk} --cdrom /tmp/bo.iso {boot}"))?;
+            assert!(output.stdout.contains(expected), "{firmware} {boot}: {output:?}");
+        }
+    }
+    Ok(())
 }
 
 /// OVMF forgets what is on a PCI function that the order does not name, though it can start it.

@@ -264,6 +264,8 @@ pub enum BootFirst {
     /// The seat's disks, then its discs.
     #[default]
     Disks,
+    /// The seat's discs, then its disks: to install a system anew, or to mend one.
+    Cdrom,
     /// A server on the network, through the seat's network cards, its own and the virtual ones; then the disks.
     Network,
 }
