@@ -240,7 +240,7 @@ fn display(text: &str) -> Result<Display, String> {
         text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
     match sizes {
         Some((width, height)) if (320..=3840).contains(&width) && (200..=2160).contains(&height) => {
-            Ok(Display { width, height })
+            Ok(Display { width, height, tablet: true })
         }
         _ => Err("a picture is WxH pixels, from 320x200 to 3840x2160".to_owned()),
     }

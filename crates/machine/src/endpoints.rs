@@ -231,6 +231,8 @@ impl Endpoints {
         }
         if let Some(card) = &self.display {
             plugged.display = Some(into.plug_display(card)?);
+        }
+        if self.display.as_ref().is_some_and(Card::has_tablet) {
             let pointer = Pointer::default();
             let bell = Arc::clone(into.events.shared_fd());
             let tablet = Box::new(Tablet::new(pointer.clone()));

@@ -84,6 +84,7 @@ fn file(name: &str, devices: &[DeviceRequest], console: ConsoleHandover) -> Seat
         hypervisor: None,
         clock: ClockTime::Utc,
         tpm: false,
+        entropy: None,
         devices: devices.to_vec(),
         virtual_functions: Vec::new(),
         disks: Vec::new(),

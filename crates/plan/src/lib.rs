@@ -39,7 +39,9 @@ use spec::plan::{
     ClaimKind, ClaimRecord, ClaimState, Kept, PLAN_SCHEMA_VERSION, Plan, PlannedNetwork, ReasonCode, Refusal,
     SeatPlan, SeatStart, TrialRecord, USUAL_POWER_OFF,
 };
-use spec::seat_file::{BootFirst, FirmwareKind, FirmwareRequest, SeatFile, SeatRequest};
+use spec::seat_file::{
+    BootFirst, DiskKind, DiskRequest, FirmwareKind, FirmwareRequest, SeatFile, SeatRequest,
+};
 
 use crate::findings::{Findings, Subject};
 use crate::ground::Ground;
@@ -87,7 +89,9 @@ pub fn plan(
             hypervisor: seat.hypervisor.clone(),
             clock: seat.clock,
             tpm: seat.tpm,
-            disks: seat.disks.clone(),
+            // Windows has no driver for it.
+            entropy: seat.entropy.unwrap_or(seat.hypervisor.is_none()),
+            disks: disks(seat),
             networks: networks(&ground, seat),
             power_off_seconds: seat.power_off_seconds.unwrap_or(USUAL_POWER_OFF),
         });
@@ -129,6 +133,13 @@ fn start(seat: &SeatRequest) -> SeatStart {
             boot: BootFirst::default(),
         }),
     }
+}
+
+/// The disks, with the kind that each is; Windows has no driver for virtio's.
+fn disks(seat: &SeatRequest) -> Vec<DiskRequest> {
+    let usual = if seat.hypervisor.is_some() { DiskKind::Nvme } else { DiskKind::default() };
+    let of_kind = |disk: &DiskRequest| DiskRequest { kind: disk.kind.or(Some(usual)), ..disk.clone() };
+    seat.disks.iter().map(of_kind).collect()
 }
 
 fn networks(ground: &Ground<'_>, seat: &SeatRequest) -> Vec<PlannedNetwork> {

@@ -97,7 +97,8 @@ fn seat_text(out: &mut String, seat: &SeatPlan) {
             DiskMedia::Disk if disk.read_only => ", read only",
             DiskMedia::Disk => "",
         };
-        let nvme = if disk.kind == DiskKind::Nvme { ", as NVMe" } else { "" };
+        let nvme =
+            if disk.kind == Some(DiskKind::Nvme) && disk.media == DiskMedia::Disk { ", as NVMe" } else { "" };
         line(out, 2, &format!("{:<10}{}{kind}{nvme}", "disk", disk.path.display()));
     }
     for network in &seat.networks {

@@ -118,6 +118,7 @@ fn seat(name: &str, count: u32, gib: u64, devices: Vec<DeviceRequest>) -> SeatRe
         hypervisor: None,
         clock: ClockTime::Utc,
         tpm: false,
+        entropy: None,
         devices,
         virtual_functions: Vec::new(),
         disks: Vec::new(),

@@ -133,7 +133,12 @@ impl Look {
 }
 
 fn as_disk(disk: &DiskRequest) -> Disk {
-    Disk { path: Path::to_owned(&disk.path), read_only: disk.read_only, format: disk.format, kind: disk.kind }
+    Disk {
+        path: Path::to_owned(&disk.path),
+        read_only: disk.read_only,
+        format: disk.format,
+        kind: disk.kind.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub struct Display {
     pub width: u16,
     /// Height of it.
     pub height: u16,
+    /// Whether a tablet (virtio-input) comes with it.
+    pub tablet: bool,
 }
 
 /// A machine could not be started, or its process did not tell how it ended.
@@ -248,6 +250,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
         display: request.display.map(|display| DisplaySpec {
             width: display.width,
             height: display.height,
+            tablet: display.tablet,
             rom: display_rom.as_ref().map(number),
         }),
         tpm: tpm_socket.as_ref().map(number),

@@ -57,7 +57,7 @@ pub fn request(
         pins: seat.cpus.pins.clone(),
         memory: memory(seat),
         start: start(seat, places),
-        rng: true,
+        rng: seat.entropy,
         disks: seat
             .disks
             .iter()
@@ -66,7 +66,7 @@ pub fn request(
                 path: disk.path.clone(),
                 read_only: disk.read_only,
                 format: disk.format,
-                kind: disk.kind,
+                kind: disk.kind.unwrap_or_default(),
             })
             .collect(),
         cdroms: seat
@@ -81,7 +81,11 @@ pub fn request(
         }),
         clock: seat.clock,
         networks: seat.networks.iter().map(network).collect(),
-        display: (seat.display == DisplayKind::Emulated).then_some(EMULATED),
+        display: (seat.display == DisplayKind::Emulated).then_some(Display {
+            // Windows has no driver for it.
+            tablet: seat.hypervisor.is_none(),
+            ..EMULATED
+        }),
         tpm: seat.tpm.then(|| places.tpm()),
         functions,
         control: Some(places.control()),
@@ -101,7 +105,7 @@ fn network(planned: &PlannedNetwork) -> Network {
 }
 
 /// The picture of an emulated display.
-const EMULATED: Display = Display { width: 1280, height: 800 };
+const EMULATED: Display = Display { width: 1280, height: 800, tablet: true };
 
 fn start(seat: &SeatPlan, places: &SeatPlaces) -> Start {
     match &seat.start {
@@ -174,7 +178,7 @@ fn address(
 mod tests {
     use host::{fixtures, inventory};
     use spec::plan::{SeatPlan, Source};
-    use spec::seat_file::{RomChoice, SeatFile};
+    use spec::seat_file::{DiskKind, RomChoice, SeatFile};
 
     use super::{Reason, Start, request};
     use crate::places::{Places, SeatPlaces};
@@ -221,6 +225,22 @@ mod tests {
             let machine = request(&planned(rest), &[], &places()).unwrap();
             let Start::Firmware(firmware) = machine.start else { panic!("{rest}") };
             assert_eq!(firmware.variables, variables.map(Into::into), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_seat_for_windows_has_no_device_that_windows_has_no_driver_for() {
+        let rest = "display = \"emulated\"\ndisk = [{ path = \"/d\" }, { path = \"/e\", as = \"virtio\" }]\n";
+        for (more, virtio, kinds) in [
+            ("", true, [DiskKind::Virtio, DiskKind::Virtio]),
+            // What the file asks for, it gets.
+            ("hypervisor.shows = \"both\"\n", false, [DiskKind::Nvme, DiskKind::Virtio]),
+            ("hypervisor.shows = \"hyper-v\"\nentropy = true\n", true, [DiskKind::Nvme, DiskKind::Virtio]),
+        ] {
+            let machine = request(&planned(&format!("{more}{rest}")), &[], &places()).unwrap();
+            assert_eq!(machine.rng, virtio, "{more}");
+            assert_eq!(machine.display.unwrap().tablet, more.is_empty(), "{more}");
+            assert_eq!(machine.disks.iter().map(|disk| disk.kind).collect::<Vec<_>>(), kinds, "{more}");
         }
     }
 

@@ -152,6 +152,8 @@ pub struct DisplaySpec {
     pub width: u16,
     /// Height of it.
     pub height: u16,
+    /// Whether a tablet (virtio-input) comes with it, beside the mouse that always does.
+    pub tablet: bool,
     /// The card's BIOS, which firmware needs to show anything.
     #[serde(default)]
     pub rom: Option<InheritedFd>,

@@ -189,7 +189,7 @@ fn open_network(network: &NetworkSpec) -> Result<Network, String> {
 /// The display, with its BIOS read from the inherited fd.
 fn open_display(display: &DisplaySpec) -> Result<DisplayConfig, String> {
     let rom = display.rom.map(|fd| read_rom(fd, "display's BIOS")).transpose()?;
-    Ok(DisplayConfig { width: display.width, height: display.height, rom })
+    Ok(DisplayConfig { width: display.width, height: display.height, tablet: display.tablet, rom })
 }
 
 fn read_rom(file: InheritedFd, what: &str) -> Result<Vec<u8>, String> {

@@ -214,7 +214,7 @@ mod tests {
     use pci::{BarIndex, Function};
 
     fn function(rom: Option<Vec<u8>>) -> DisplayFunction {
-        let card = Card::new(DisplayConfig { width: 1280, height: 800, rom }).unwrap();
+        let card = Card::new(DisplayConfig { width: 1280, height: 800, tablet: true, rom }).unwrap();
         DisplayFunction::new(Display::new(&card), &card).unwrap()
     }
 

@@ -32,6 +32,8 @@ pub struct DisplayConfig {
     pub width: u16,
     /// Height of it.
     pub height: u16,
+    /// Whether a tablet comes with it.
+    pub tablet: bool,
     /// The card's BIOS, shown as expansion ROM.
     pub rom: Option<Vec<u8>>,
 }
@@ -47,6 +49,11 @@ impl Card {
     /// Makes the card.
     pub(crate) fn new(config: DisplayConfig) -> Result<Self, AllocateRamError> {
         Ok(Self { memory: Arc::new(VideoMemory::allocate()?), config: Arc::new(config) })
+    }
+
+    /// Whether a tablet comes with it.
+    pub(crate) fn has_tablet(&self) -> bool {
+        self.config.tablet
     }
 }
 

@@ -80,6 +80,7 @@ mod tests {
                 initrd: None,
                 cmdline: String::new(),
             }),
+            entropy: true,
             disks: vec![],
             networks: vec![],
             hypervisor: None,

@@ -38,6 +38,9 @@ pub struct SeatPlan {
     /// Whether it has a TPM.
     #[serde(default)]
     pub tpm: bool,
+    /// Whether it has a virtual source of random numbers.
+    #[serde(default)]
+    pub entropy: bool,
     /// Its virtual drives.
     #[serde(default)]
     pub disks: Vec<DiskRequest>,

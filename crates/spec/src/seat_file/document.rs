@@ -71,7 +71,8 @@ pub struct SeatRequest {
     /// The firmware that starts the seat. Without it, and without `kernel`: UEFI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareRequest>,
-    /// What the seat's system is told of the virtual machine it runs in. Without it: what Linux knows.
+    /// What the seat's system is told of the virtual machine it runs in. Without it: what Linux knows. A seat with it is
+    /// one for Windows: its machine has nothing that Windows has no driver for unless this file asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervisor: Option<HypervisorRequest>,
     /// Which time the seat's clock shows when the seat starts.
@@ -83,6 +84,11 @@ pub struct SeatRequest {
     #[serde(default)]
     #[schemars(example = true)]
     pub tpm: bool,
+    /// Whether the seat has a virtual source of random numbers (virtio-rng). Without it: yes, but for a seat for Windows
+    /// (`hypervisor`), which has no driver for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = false)]
+    pub entropy: Option<bool>,
     /// The host's devices that belong to the seat, one `[[seat.device]]` each.
     #[serde(default, rename = "device", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 31))]
@@ -114,7 +120,8 @@ pub enum DisplayKind {
     Primary,
     /// No picture: the seat is reached by its serial console and its network.
     None,
-    /// An emulated display, shown by the host; display cards of the seat come second.
+    /// An emulated display, shown by the host; display cards of the seat come second. A tablet comes with it, for a
+    /// pointer that goes where the viewer's does; in a seat for Windows (`hypervisor`) a PS/2 mouse alone.
     Emulated,
 }
 
@@ -409,10 +416,11 @@ pub struct DiskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"qcow2")]
     pub format: Option<DiskFormat>,
-    /// The kind of disk that the seat's system finds.
-    #[serde(default, rename = "as")]
+    /// The kind of disk that the seat's system finds. Without it: `virtio`, but `nvme` in a seat for Windows
+    /// (`hypervisor`).
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"nvme")]
-    pub kind: DiskKind,
+    pub kind: Option<DiskKind>,
 }
 
 /// How a file's bytes are a disk's.
@@ -433,7 +441,8 @@ pub enum DiskKind {
     /// A virtio disk: the fastest, for systems that have its driver (Linux has, Windows has not).
     #[default]
     Virtio,
-    /// An NVMe disk, which all systems of today have a driver for.
+    /// An NVMe disk, which all systems of today have a driver for. Windows 7 has none unless
+    /// update KB2990941 is among what it is installed from.
     Nvme,
 }
 

@@ -122,8 +122,8 @@ fn each_slip_is_told_with_its_place_and_what_would_be_right() {
         (
             "host = 1",
             "5:1 unknown key `host` in `[[seat]]` / known are `clock`, `console`, `cpus`, `device`, `disk`, \
-            `display`, `firmware`, `hypervisor`, `kernel`, `memory`, `name`, `network`, `power-off-seconds`, \
-            `tpm`, `virtual-function`",
+            `display`, `entropy`, `firmware`, `hypervisor`, `kernel`, `memory`, `name`, `network`, \
+            `power-off-seconds`, `tpm`, `virtual-function`",
         ),
         ("name = \"b\"", "5:1 duplicate key"),
         (
