@@ -118,10 +118,13 @@ pub fn arguments(profile: &Profile, places: &Places, clock: Clock) -> Vec<OsStri
     board(&mut line, profile, clock);
     own_devices(&mut line, places);
     for (id, size_mib) in drives(profile) {
-        if profile.card(&id).is_some_and(|card| card.null_drive) {
+        if let Some(card) = profile.card(&id).filter(|card| card.null_drive) {
+            let latency_ns = u64::from(card.answers_after_us) * 1000;
             line.pair(
                 "-drive",
-                format!("id=drive-{id},if=none,driver=null-co,read-zeroes=on,size={size_mib}M"),
+                format!(
+                    "id=drive-{id},if=none,driver=null-co,read-zeroes=on,latency-ns={latency_ns},size={size_mib}M"
+                ),
             );
             continue;
         }

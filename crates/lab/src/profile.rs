@@ -122,9 +122,12 @@ pub struct Card {
     /// Size of the fresh, sparse drive behind it.
     #[serde(default)]
     pub drive_mib: Option<u32>,
-    /// Makes that drive one that is always empty and answers at once, for measuring.
+    /// Makes that drive one that is always empty and takes no work to answer, for measuring.
     #[serde(default)]
     pub null_drive: bool,
+    /// Microseconds by a wall clock after which such a drive answers.
+    #[serde(default)]
+    pub answers_after_us: u32,
     /// Gives it a user-mode network of its own.
     #[serde(default)]
     pub network: bool,

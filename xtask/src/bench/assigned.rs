@@ -91,7 +91,8 @@ pub(super) const PLAN: Plan = Plan {
     method: &[
         (
             "function",
-            "QEMU's nvme on a root port, null-co behind it, its MSI-X table in the same BAR as its registers",
+            "QEMU's nvme on a root port, its MSI-X table in the same BAR as its registers; behind it null-co, which answers after \
+             a millisecond, when any guest has halted",
         ),
         (
             "reads",
