@@ -28,10 +28,11 @@ const READ_DISKS: &str = "for try in $(seq 100); do [ $(ls -d /sys/block/nvme* |
                           $(dd if=/dev/$(basename $disk) bs=4096 skip=1 count=1 status=none | head -n 1); done";
 /// Has the host use its network card; the parts of it have a link only while it has one.
 const NETWORK_UP: &str = "ip link set $(basename $(ls -d /sys/bus/pci/drivers/igb/0*/net/*)) up";
-/// The longest any command of the story may take; two machines start at once on one emulated processor.
-pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+/// The longest any command of the story may take; three machines start at once on one emulated processor, of which a busy
+/// computer leaves little.
+pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(400);
 /// How long a guest may take to show its scene, or what was typed.
-const SCENE_LIMIT_SECONDS: u32 = 120;
+const SCENE_LIMIT_SECONDS: u32 = 240;
 
 /// Where the demo takes things from, and where it puts them.
 pub(super) struct Places<'a> {
