@@ -183,6 +183,7 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
                 .map_err(|errno| anyhow::anyhow!("create the report {}: {errno}", path.display()))
         })
         .transpose()?;
+    tell_of_roms(arguments);
     let terminal = RawTerminal::of_standard_input();
     let process = launch::start(&request(arguments, terminal.is_some()), Surroundings::terminal()?)?;
     let report = process.wait();
@@ -192,6 +193,17 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitReport> {
         writeln!(file, "{}", serde_json::to_string_pretty(&report)?)?;
     }
     Ok(report)
+}
+
+/// Says which files in the place of option ROMs the firmware finds nothing in.
+fn tell_of_roms(arguments: &Arguments) {
+    let Start::Firmware(Firmware { kind, .. }) = start(arguments) else { return };
+    for wanted in functions(arguments) {
+        let Some(RomChoice::File(path)) = &wanted.rom else { continue };
+        if let Some(lack) = seat::rom_file::lacks(path, kind) {
+            eprintln!("allod: {lack}, so the machine's firmware runs nothing of it");
+        }
+    }
 }
 
 /// Reads `BDF`, `BDF,rom=FILE` or `BDF,rom=none`.

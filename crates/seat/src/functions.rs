@@ -7,18 +7,18 @@ mod reason;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use linux::sysfs::Tree;
-use linux::vfio::{Group, MAX_ROM_BYTES};
-use pci::rom::Rom;
+use linux::vfio::Group;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use spec::seat_file::RomChoice;
+use spec::seat_file::{FirmwareKind, RomChoice};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
 
 pub use reason::{CannotAssign, NoLegacyVga, Reason};
+
+use crate::rom_file;
 
 /// Slots of one machine at most; each takes a root port.
 const SLOT_LIMIT: usize = 15;
@@ -251,7 +251,13 @@ fn place(functions: &mut [FoundFunction], virtual_functions: &[PciAddress]) -> u
 
 impl Found {
     /// Opens the files: those of the functions themselves where the kernel has them for all, else their groups'.
-    pub(crate) fn open(&self, tree: &dyn Tree, memory: Bytes) -> Result<OpenFunctions, CannotAssign> {
+    /// `firmware` tells whether it starts the machine.
+    pub(crate) fn open(
+        &self,
+        tree: &dyn Tree,
+        memory: Bytes,
+        firmware: bool,
+    ) -> Result<OpenFunctions, CannotAssign> {
         let mut reasons = Vec::new();
         reasons.extend(lift_memory_limit(tree, memory).err());
         let cdevs: Option<Vec<&str>> =
@@ -260,7 +266,7 @@ impl Found {
             Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
             _ => open_groups(tree, &self.functions, &mut reasons),
         };
-        let roms = self.functions.iter().map(|function| open_rom(function, &mut reasons));
+        let roms = self.functions.iter().map(|function| open_rom(function, firmware, &mut reasons));
         let roms = roms.collect();
         match opened {
             Some(files) if reasons.is_empty() => Ok(OpenFunctions { files, functions: self.specs(), roms }),
@@ -314,27 +320,16 @@ fn is_viable(id: u32, file: &OwnedFd) -> bool {
 }
 
 /// Opens the file of an option ROM; that of a first display must have something for a BIOS to run.
-fn open_rom(function: &FoundFunction, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
+fn open_rom(function: &FoundFunction, firmware: bool, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
     let Some(RomChoice::File(path)) = &function.rom else { return None };
-    let open = || {
-        let mut file = File::open(path)?;
-        let mut bytes = Vec::new();
-        if function.primary {
-            (&mut file).take(MAX_ROM_BYTES).read_to_end(&mut bytes)?;
-            // The machine reads it again, from where this leaves it.
-            file.rewind()?;
-        }
-        Ok::<_, std::io::Error>((file, bytes))
-    };
-    match open() {
-        Ok((_, bytes)) if function.primary && !Rom::parse(&bytes).has_x86() => {
+    match rom_file::open(path, firmware) {
+        Ok(rom) if function.primary && !rom.has(FirmwareKind::Bios) => {
             reasons.push(Reason::RomWithoutBios { path: path.clone() });
             None
         }
-        Ok((file, _)) => Some(file.into()),
+        Ok(rom) => Some(rom.file.into()),
         Err(error) => {
-            let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
-            reasons.push(Reason::Rom { path: path.clone(), errno });
+            reasons.push(error.into());
             None
         }
     }
@@ -549,7 +544,7 @@ mod tests {
                 primary,
             };
             let mut reasons = Vec::new();
-            assert_eq!(open_rom(&function, &mut reasons).is_none(), refused);
+            assert_eq!(open_rom(&function, true, &mut reasons).is_none(), refused);
             assert_eq!(reasons.len(), usize::from(refused), "{reasons:?}");
         }
     }

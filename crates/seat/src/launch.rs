@@ -455,7 +455,8 @@ fn open_functions(request: &Request) -> Result<Option<OpenFunctions>, LaunchErro
         kernel("open the root directory")(std::io::Error::from_raw_os_error(error.errno.0))
     })?;
     let found = functions::find(&tree, &request.functions)?;
-    Ok(Some(found.open(&tree, request.memory.size)?))
+    let firmware = matches!(request.start, Start::Firmware(_));
+    Ok(Some(found.open(&tree, request.memory.size, firmware)?))
 }
 
 /// The emulated graphics card's BIOS.

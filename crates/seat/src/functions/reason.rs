@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use spec::{Bytes, PciAddress};
 
 use super::SLOT_LIMIT;
+use crate::rom_file::RomFileUnfit;
 
 /// Everything that stands in the way of assigning the functions.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +73,9 @@ pub enum Reason {
         /// What the kernel said.
         errno: Errno,
     },
-    /// The file of an option ROM cannot be opened.
-    #[error("open the option ROM {}: {errno}", path.display())]
-    Rom {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        errno: Errno,
-    },
+    /// The file of an option ROM cannot be used.
+    #[error(transparent)]
+    Rom(#[from] RomFileUnfit),
     /// The ROM of the first display of a machine with a BIOS shows nothing.
     #[error("the option ROM {} has no image for a BIOS, so the primary display would show nothing; use another file (`allod rom show {}` tells what is in one), or start the machine by UEFI", path.display(), path.display())]
     RomWithoutBios {
