@@ -1,5 +1,5 @@
-//! The files that a seat needs, looked at before anything is taken from the host for it: a missing disk should not cost
-//! anybody a screen. Called by those who plan: `allod plan` and `allod up`.
+//! The files and programs that a seat needs, looked at before anything is taken from the host for it: a missing disk should
+//! not cost anybody a screen. Called by those who plan: `allod plan` and `allod up`.
 //!
 //! Nothing is made or written, and no lock is kept. Not here: what is in an image; the machine, which is shut in, looks at
 //! that.
@@ -9,13 +9,18 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use spec::plan::{PLAN_SCHEMA_VERSION, Plan, Reason, ReasonCode, Refusal};
-use spec::seat_file::{BootFirst, DiskMedia, DiskRequest, FirmwareKind, SeatFile, SeatRequest};
+use spec::plan::{Notice, NoticeCode, PLAN_SCHEMA_VERSION, Plan, Reason, ReasonCode, Refusal};
+use spec::seat_file::{BootFirst, DiskMedia, DiskRequest, FirmwareKind, RomChoice, SeatFile, SeatRequest};
 
 use crate::drives::{self, Disk, DriveUnfit};
 use crate::firmware::{Firmware, FirmwareUnfit};
+use crate::network::{self, NoNetwork};
+use crate::programs;
+use crate::rom_file::{self, RomFileUnfit};
+use crate::tpm::{self, NoTpm};
 
-/// Adds to what the planner says every reason that lies in the seats' files; of seats that run already there is none.
+/// Adds to what the planner says every reason and notice that lies in the seats' files; of seats that run already there is
+/// none.
 ///
 /// # Errors
 /// The refusal, with all reasons.
@@ -31,13 +36,19 @@ pub fn weigh(answer: Result<Plan, Refusal>, file: &SeatFile) -> Result<Plan, Ref
     for seat in file.seats.iter().filter(|seat| !runs(seat)) {
         look.seat(seat);
     }
-    match (answer, look.reasons) {
-        (answer, reasons) if reasons.is_empty() => answer,
-        (Ok(plan), reasons) => {
-            Err(Refusal { schema_version: PLAN_SCHEMA_VERSION, reasons, notices: plan.notices })
+    match answer {
+        Ok(mut plan) => {
+            plan.notices.extend(look.notices);
+            match look.reasons {
+                reasons if reasons.is_empty() => Ok(plan),
+                reasons => {
+                    Err(Refusal { schema_version: PLAN_SCHEMA_VERSION, reasons, notices: plan.notices })
+                }
+            }
         }
-        (Err(mut refusal), reasons) => {
-            refusal.reasons.extend(reasons);
+        Err(mut refusal) => {
+            refusal.reasons.extend(look.reasons);
+            refusal.notices.extend(look.notices);
             Err(refusal)
         }
     }
@@ -47,6 +58,7 @@ pub fn weigh(answer: Result<Plan, Refusal>, file: &SeatFile) -> Result<Plan, Ref
 #[derive(Default)]
 struct Look {
     reasons: Vec<Reason>,
+    notices: Vec<Notice>,
     // Kept until all are seen, so that one file under two names is found too.
     open: Vec<OwnedFd>,
 }
@@ -66,6 +78,11 @@ impl Look {
             }
             None => self.firmware(seat),
         }
+        self.roms(seat);
+        self.networks(seat);
+        if seat.tpm && !programs::is_there(tpm::PROGRAM) {
+            self.refuse(seat, "tpm", ErrorKind::NotFound, NoTpm::Missing.to_string(), "");
+        }
         for (disk, number) in seat.disks.iter().zip(1..) {
             let opened = match disk.media {
                 DiskMedia::Disk => as_disk(disk).open().map(|(file, _)| file),
@@ -84,6 +101,59 @@ impl Look {
                     self.refuse(seat, &subject, kind, error.to_string(), make);
                 }
             }
+        }
+    }
+
+    /// The files in the place of cards' option ROMs.
+    fn roms(&mut self, seat: &SeatRequest) {
+        let asked = seat.firmware.as_ref();
+        let kind = seat.kernel.is_none().then(|| asked.map_or(FirmwareKind::Uefi, |asked| asked.kind));
+        for (device, number) in seat.devices.iter().zip(1..) {
+            let Some(RomChoice::File(path)) = &device.rom else { continue };
+            let subject = format!("device {number}");
+            match rom_file::open(path, kind.is_some()) {
+                Err(error) => {
+                    let kind = match &error {
+                        RomFileUnfit::Open { errno, .. } => std::io::Error::from(*errno).kind(),
+                        RomFileUnfit::Lies { .. } => ErrorKind::InvalidData,
+                    };
+                    self.refuse(seat, &subject, kind, error.to_string(), "name a file that is there");
+                }
+                Ok(_) => {
+                    let Some(lack) = kind.and_then(|kind| rom_file::lacks(path, kind)) else { continue };
+                    self.notices.push(Notice {
+                        code: NoticeCode::RomOfOtherKind,
+                        seat: Some(seat.name.clone()),
+                        subject,
+                        sentence: format!("{lack}, so the seat's firmware runs nothing of it"),
+                        remedy: "choose the seat's `firmware.kind` by it, or another file (`allod rom show` tells what is in one)".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// What the virtual network cards are plugged into, and started from.
+    fn networks(&mut self, seat: &SeatRequest) {
+        for (card, number) in seat.networks.iter().zip(1..) {
+            let subject = format!("network {number}");
+            let missing = match (&card.bridge, &card.tap) {
+                (Some(bridge), _) if !is_bridge(bridge) => format!(
+                    "there is no bridge `{bridge}` on this host; make it (`ip link add {bridge} type bridge`), or name one that is there (`ls -d /sys/class/net/*/bridge`)"
+                ),
+                (None, None) if !programs::is_there(network::PASST) => {
+                    NoNetwork::Passt(ErrorKind::NotFound.into()).to_string()
+                }
+                _ => continue,
+            };
+            self.refuse(seat, &subject, ErrorKind::NotFound, missing, "");
+        }
+        let from_network = |kind| {
+            let asked = seat.firmware.as_ref().filter(|asked| asked.boot == BootFirst::Network);
+            asked.is_some_and(|asked| asked.kind == kind)
+        };
+        if !seat.networks.is_empty() && from_network(FirmwareKind::Bios) && !network::has_boot_rom() {
+            self.refuse(seat, "firmware", ErrorKind::NotFound, NoNetwork::NoBootRom.to_string(), "");
         }
     }
 
@@ -132,6 +202,10 @@ impl Look {
     }
 }
 
+fn is_bridge(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).join("bridge").exists()
+}
+
 fn as_disk(disk: &DiskRequest) -> Disk {
     Disk {
         path: Path::to_owned(&disk.path),
@@ -146,7 +220,7 @@ mod tests {
     use std::path::Path;
 
     use host::{fixtures, inventory};
-    use spec::plan::{Plan, ReasonCode, Refusal};
+    use spec::plan::{NoticeCode, Plan, ReasonCode, Refusal};
     use spec::seat_file::SeatFile;
 
     use super::weigh;
@@ -199,6 +273,43 @@ mod tests {
                 (answer, _) => panic!("{rest}: {answer:#?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_else_a_seat_needs_is_looked_for_before_anything_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("none.rom"), b"no ROM").unwrap();
+        // A ROM whose only image has no length, over which firmware would walk for ever.
+        let mut endless = vec![0; 512];
+        endless[..3].copy_from_slice(&[0x55, 0xaa, 0]);
+        endless[0x18] = 0x1c;
+        endless[0x1c..0x24].copy_from_slice(b"PCIR\x13\x10\xb8\x00");
+        (endless[0x26], endless[0x31]) = (0x18, 0x80);
+        std::fs::write(path("endless.rom"), endless).unwrap();
+        let card = |rom: &str| format!("device = [{{ vendor = \"nvidia\", rom = \"{}\" }}]", path(rom));
+        let kernel = "kernel.image = \"/dev/null\"\n";
+        // Of a seat with firmware: what this host has of that is another matter.
+        for (start, rest, reason) in [
+            (kernel, card("nowhere.rom"), Some(("device 1", "No such file"))),
+            (kernel, card("endless.rom"), None),
+            ("", card("endless.rom"), Some(("device 1", "is not what it says"))),
+            (kernel, "network = [{ bridge = \"nowhere0\" }]".to_owned(), Some(("network 1", "no bridge"))),
+        ] {
+            let answer = weighed(&[("anna", &format!("{start}{rest}"))]);
+            let mut reasons = answer.err().map(|refusal| refusal.reasons).unwrap_or_default();
+            reasons.retain(|reason| reason.subject != "firmware");
+            let told = reasons.first().map(|reason| (reason.subject.as_str(), reason.sentence.as_str()));
+            assert_eq!(told.map(|(subject, _)| subject), reason.map(|(subject, _)| subject), "{rest}");
+            assert!(told.unwrap_or_default().1.contains(reason.unwrap_or_default().1), "{told:?}");
+            assert!(reasons.iter().all(|reason| !reason.remedy.is_empty()), "{reasons:#?}");
+        }
+        let notices = match weighed(&[("anna", &card("none.rom"))]) {
+            Ok(plan) => plan.notices,
+            Err(refusal) => refusal.notices,
+        };
+        let told = notices.iter().find(|notice| notice.code == NoticeCode::RomOfOtherKind);
+        assert!(told.is_some_and(|notice| notice.sentence.contains("is no option ROM")), "{notices:#?}");
     }
 
     #[test]

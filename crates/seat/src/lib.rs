@@ -20,6 +20,7 @@ pub mod machine;
 pub mod network;
 pub mod picture;
 pub mod places;
+mod programs;
 pub mod rom_file;
 pub mod standing;
 pub mod starting;

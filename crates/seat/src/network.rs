@@ -106,6 +106,14 @@ impl OpenNetwork {
 /// years.
 const BOOT_ROMS: [&str; 2] = ["/usr/share/qemu/efi-virtio.rom", "/usr/lib/ipxe/qemu/efi-virtio.rom"];
 
+/// Whether firmware can start a system through these cards by an option ROM.
+pub(crate) fn has_boot_rom() -> bool {
+    BOOT_ROMS.iter().any(|path| File::open(path).is_ok())
+}
+
+/// The name of the program that is the network of a user without rights.
+pub(crate) const PASST: &str = "passt";
+
 /// The name of taps that are made for a machine.
 const TAP_NAME: &str = "allod%d";
 
@@ -121,7 +129,7 @@ fn start_passt() -> Result<OwnedFd, NoNetwork> {
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(NoNetwork::Socket)?;
     rustix::io::fcntl_setfd(&its, FdFlags::empty()).map_err(NoNetwork::Socket)?;
-    Command::new("passt")
+    Command::new(PASST)
         .args(["--foreground", "--quiet", "--fd", &its.as_raw_fd().to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())

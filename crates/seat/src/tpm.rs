@@ -46,6 +46,9 @@ pub enum NoTpm {
     Socket(#[source] Errno),
 }
 
+/// Its name, by which it is started.
+pub(crate) const PROGRAM: &str = "swtpm";
+
 /// A swtpm that runs for a machine. It ends when the machine closes its socket, and at the latest when this is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningTpm(Child);
@@ -76,7 +79,7 @@ impl RunningTpm {
         for fd in [&its, &open] {
             rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(NoTpm::Socket)?;
         }
-        let mut command = Command::new("swtpm");
+        let mut command = Command::new(PROGRAM);
         command
             .args(["socket", "--tpm2", "--terminate", "--tpmstate", "dir=.", "--ctrl"])
             .arg(format!("type=unixio,clientfd={}", its.as_raw_fd()))
