@@ -4,6 +4,7 @@
 
 use rustix::process::{Pid, Resource, Rlimit};
 use spec::plan::SeatPlan;
+use spec::seat_file::{DiskFormat, DiskMedia, DiskRequest, DisplayKind};
 use spec::{Bytes, CpuSet};
 
 use crate::cgroup::{Cgroup, Limits};
@@ -21,6 +22,15 @@ const LOCKED_BESIDE: Bytes = Bytes::mib(16);
 /// page for the processor and again for the IOMMU, doubled to be sure.
 const USED_BESIDE: Bytes = Bytes::mib(192);
 const TABLE_SHARE: u64 = 128;
+/// What the memory of an emulated display has, and what the largest picture takes: four bytes for each pixel of 3840 by 2160.
+/// There is one in the process while it is drawn, and one in the file of each who looks, whose pages count as the
+/// process's: it writes them first.
+const VIDEO_MEMORY: Bytes = Bytes::mib(64);
+const PICTURE: Bytes = Bytes::mib(32);
+/// Who may look at one time: as many as the control socket serves.
+const LOOKERS: u64 = 16;
+/// What is kept of the tables of an image that is not raw: those of one TiB, with room for the writing of them.
+const IMAGE_TABLES: Bytes = Bytes::mib(128);
 /// Threads besides the vCPUs: devices, resets, events.
 const THREADS_BESIDE: u32 = 64;
 
@@ -72,11 +82,50 @@ pub fn locked(seat: &SeatPlan) -> Bytes {
 /// What the machine of a seat may use.
 pub fn limits(seat: &SeatPlan) -> Limits {
     let size = seat.memory.size.0;
-    let beside = USED_BESIDE.0 + size / TABLE_SHARE;
+    let display = match seat.display {
+        DisplayKind::Emulated => VIDEO_MEMORY.0 + PICTURE.0 * (1 + LOOKERS),
+        DisplayKind::Primary | DisplayKind::None => 0,
+    };
+    // One whose format is not said may be one of these.
+    let has_tables =
+        |disk: &&DiskRequest| disk.media == DiskMedia::Disk && disk.format != Some(DiskFormat::Raw);
+    let images = seat.disks.iter().filter(has_tables).count() as u64 * IMAGE_TABLES.0;
+    let beside = USED_BESIDE.0 + size / TABLE_SHARE + display + images;
     let pinned: CpuSet = seat.cpus.pins.iter().copied().collect();
     Limits {
         memory: Bytes(size.saturating_add(beside)),
         cpus: pinned,
         threads: seat.cpus.count.saturating_add(THREADS_BESIDE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use host::{fixtures, inventory};
+    use spec::Bytes;
+    use spec::seat_file::SeatFile;
+
+    use super::limits;
+
+    #[test]
+    fn a_seat_may_use_what_its_display_and_its_images_need() {
+        let memory = |rest: &str| {
+            let text = format!(
+                "[[seat]]\nname = \"anna\"\ncpus.count = 2\nmemory.size = \"1GiB\"\nkernel.image = \"/k\"\n{rest}"
+            );
+            let file = SeatFile::parse("seats.toml", &text).unwrap();
+            let inventory = inventory::read(&fixtures::desktop_with_two_gpus());
+            limits(&plan::plan(&inventory, &file, &[], &[]).unwrap().seats[0]).memory
+        };
+        let bare = Bytes(Bytes::gib(1).0 + Bytes::mib(192 + 8).0);
+        for (rest, more_mib) in [
+            ("", 0),
+            // Seventeen pictures of 32 MiB, beside what they are pictures of.
+            ("display = \"emulated\"\n", 64 + 17 * 32),
+            ("disk = [{ path = \"/d\", format = \"raw\" }, { path = \"/c\", media = \"cdrom\" }]\n", 0),
+            ("disk = [{ path = \"/d\", format = \"qcow2\" }, { path = \"/e\" }]\n", 2 * 128),
+        ] {
+            assert_eq!(memory(rest), Bytes(bare.0 + Bytes::mib(more_mib).0), "{rest}");
+        }
     }
 }
