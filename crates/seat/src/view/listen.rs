@@ -1,10 +1,11 @@
 //! Where viewers connect: a unix socket for its owner, or a port of this host's own address.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,8 +44,8 @@ pub struct ListenError {
 /// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// A unix socket.
-    Unix(UnixListener),
+    /// A unix socket, and its place, which goes when this does.
+    Unix(UnixListener, PathBuf),
     /// A port.
     Tcp(TcpListener),
 }
@@ -85,11 +86,12 @@ impl Listener {
     pub fn bind(address: &Address) -> Result<Self, ListenError> {
         let listener = match address {
             Address::Unix(path) => {
+                clear(path);
                 // Whoever may connect sees and steers the machine: nobody but the owner.
                 let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
                 let listener = UnixListener::bind(path);
                 rustix::process::umask(mask);
-                listener.map(Self::Unix)
+                listener.map(|listener| Self::Unix(listener, path.clone()))
             }
             Address::Loopback(address) => TcpListener::bind(address).map(Self::Tcp),
         };
@@ -99,7 +101,7 @@ impl Listener {
     /// Waits for the next viewer.
     pub(super) fn accept(&self) -> std::io::Result<Stream> {
         match self {
-            Self::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+            Self::Unix(listener, _) => Ok(Stream::Unix(listener.accept()?.0)),
             Self::Tcp(listener) => {
                 let stream = listener.accept()?.0;
                 // Pictures are written whole: waiting for more to send only delays them.
@@ -110,10 +112,29 @@ impl Listener {
     }
 }
 
+/// Takes away what a view that was killed has left: a socket on which nobody listens.
+fn clear(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).err().is_some_and(refused) {
+        // If it cannot go, who listens there next hears of it.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // What is left is found by the next one.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(listener) => listener.as_fd(),
+            Self::Unix(listener, _) => listener.as_fd(),
             Self::Tcp(listener) => listener.as_fd(),
         }
     }
@@ -175,6 +196,24 @@ mod tests {
             let found = text.parse::<Address>().map(|address| address.to_string());
             assert_eq!(found, expected.map(str::to_owned), "{text}");
         }
+    }
+
+    #[test]
+    fn what_an_earlier_view_has_left_stands_in_nobody_s_way_and_what_it_has_not_made_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("view");
+        let bind = || Listener::bind(&Address::Unix(path.clone()));
+        drop(bind().unwrap());
+        assert!(!path.exists());
+        // As one that was killed leaves it.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listens = bind().unwrap();
+        bind().unwrap_err();
+        assert!(path.exists(), "another one listens there");
+        drop(listens);
+        std::fs::write(&path, "a file").unwrap();
+        bind().unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a file");
     }
 
     #[test]
