@@ -13,6 +13,7 @@ mod session;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -43,8 +44,10 @@ pub enum ServeError {
     Listen(#[from] std::io::Error),
 }
 
-/// Viewers at one time.
-const MAX_VIEWERS: usize = 16;
+/// Viewers at one time: each is a client of the machine's control socket, which serves 16, and others want room there too.
+const MAX_VIEWERS: usize = 8;
+/// Connections at one time, with those that have not said yet who they are: they keep no viewer out.
+const MAX_CONNECTIONS: usize = 64;
 
 impl View {
     /// Serves viewers for as long as the machine lives; gives `Ok` when it has ended.
@@ -55,7 +58,8 @@ impl View {
         // Nothing is said over it: it ends when the machine does.
         let machine = Control::connect(&self.machine)?;
         let view = std::sync::Arc::new(self);
-        let viewers = std::sync::Arc::new(());
+        let connections = std::sync::Arc::new(());
+        let viewers = std::sync::Arc::new(AtomicUsize::new(0));
         loop {
             let mut events =
                 [listener.as_fd(), machine.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -71,13 +75,14 @@ impl View {
                 continue;
             }
             let stream = listener.accept()?;
-            if std::sync::Arc::strong_count(&viewers) > MAX_VIEWERS {
+            if std::sync::Arc::strong_count(&connections) > MAX_CONNECTIONS {
                 continue;
             }
-            let (view, alive) = (std::sync::Arc::clone(&view), std::sync::Arc::clone(&viewers));
+            let (view, alive) = (std::sync::Arc::clone(&view), std::sync::Arc::clone(&connections));
+            let viewers = std::sync::Arc::clone(&viewers);
             std::thread::Builder::new().name("viewer".to_owned()).spawn(move || {
                 // A viewer that goes away or talks nonsense is let go; the reason is its own.
-                if let Err(error) = session::serve(&view, stream) {
+                if let Err(error) = session::serve(&view, stream, &viewers) {
                     eprintln!("allod: a viewer was let go: {error}");
                 }
                 drop(alive);

@@ -1,15 +1,16 @@
 //! One viewer, from its hello to its end.
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use spec::ControlRequest;
 
-use super::View;
 use super::encode::{Area, OURS, PixelFormat, changed};
 use super::listen::Stream;
 use super::password::CHALLENGE;
 use super::protocol::{Message, Nonsense, take};
+use super::{MAX_VIEWERS, View};
 use super::{keys, password};
 use crate::control::{Control, ControlError};
 use crate::picture::{Camera, Picture, PictureError};
@@ -29,6 +30,8 @@ const SCAN_KEYS: i32 = -258;
 const HELLO: Duration = Duration::from_secs(10);
 /// Nor is one that does not take what it asked for.
 const SEND: Duration = Duration::from_secs(20);
+/// How long a wrong password is not told to be wrong: guessing takes as long.
+const WRONG: Duration = Duration::from_secs(1);
 /// Time between two looks at the picture, and how often a viewer is listened to.
 const FRAME: Duration = Duration::from_millis(40);
 /// Bytes of one read.
@@ -45,6 +48,8 @@ pub(super) enum SessionError {
     Version,
     #[error("it does not know the password")]
     Password,
+    #[error("there are {MAX_VIEWERS} others")]
+    Crowded,
     #[error("it wants pixels of a kind that there is not")]
     Format,
     #[error(transparent)]
@@ -66,10 +71,11 @@ struct Session {
     buttons: u8,
 }
 
-/// Talks to a viewer until it goes away.
-pub(super) fn serve(view: &View, mut stream: Stream) -> Result<(), SessionError> {
+/// Talks to a viewer until it goes away; it is one of the `viewers` once it has shown that it may be.
+pub(super) fn serve(view: &View, mut stream: Stream, viewers: &AtomicUsize) -> Result<(), SessionError> {
     stream.set_patience(Some(HELLO), SEND)?;
     greet(view, &mut stream)?;
+    let _place = Place::take(viewers)?;
     let mut camera = Camera::new(Control::connect(&view.machine)?)?;
     let picture = camera.take()?;
     let size = (picture.width, picture.height);
@@ -89,6 +95,26 @@ pub(super) fn serve(view: &View, mut stream: Stream) -> Result<(), SessionError>
     session.run()
 }
 
+/// A place among the viewers.
+struct Place<'v>(&'v AtomicUsize);
+
+impl<'v> Place<'v> {
+    fn take(viewers: &'v AtomicUsize) -> Result<Self, SessionError> {
+        let place = Self(viewers);
+        // Given back by the drop, also when there was none.
+        match viewers.fetch_add(1, Ordering::AcqRel) {
+            before if before < MAX_VIEWERS => Ok(place),
+            _ => Err(SessionError::Crowded),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Version, security, and the client's first word.
 fn greet(view: &View, stream: &mut Stream) -> Result<(), SessionError> {
     stream.write_all(VERSION)?;
@@ -104,6 +130,8 @@ fn greet(view: &View, stream: &mut Stream) -> Result<(), SessionError> {
     stream.read_exact(&mut chosen)?;
     let passed = chosen == [kind] && view.password.as_ref().map_or(Ok(true), |word| knows(word, stream))?;
     if !passed {
+        // Not an event that is waited for: the wait is what is meant.
+        std::thread::sleep(WRONG);
         let reason = b"wrong password";
         stream.write_all(&[0, 0, 0, 1, 0, 0, 0, reason.len() as u8])?;
         stream.write_all(reason)?;

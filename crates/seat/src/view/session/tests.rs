@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use super::super::listen::Stream;
-use super::super::{Password, View};
-use super::serve;
+use super::super::{MAX_VIEWERS, Password, View};
+use super::{Place, serve};
 
 /// A machine that draws 2 by 1 pixels and notes what it is asked.
 fn machine(folder: &std::path::Path) -> (std::path::PathBuf, Arc<Mutex<Vec<String>>>) {
@@ -47,8 +48,9 @@ fn draw(stream: &UnixStream, notes: &Mutex<Vec<String>>) {
 
 fn viewer(view: View) -> (UnixStream, std::thread::JoinHandle<Result<(), String>>) {
     let (person, stream) = UnixStream::pair().unwrap();
-    let served =
-        std::thread::spawn(move || serve(&view, Stream::Unix(stream)).map_err(|error| error.to_string()));
+    let served = std::thread::spawn(move || {
+        serve(&view, Stream::Unix(stream), &AtomicUsize::new(0)).map_err(|error| error.to_string())
+    });
     (person, served)
 }
 
@@ -99,4 +101,17 @@ fn strangers_and_those_without_the_password_are_let_go() {
         let error = served.join().unwrap().unwrap_err();
         assert!(error.contains(reason), "{error}");
     }
+}
+
+#[test]
+fn there_is_an_end_to_the_places_for_viewers_and_each_is_given_back() {
+    let viewers = AtomicUsize::new(0);
+    for _ in 0..2 {
+        let places: Vec<_> = (0..MAX_VIEWERS).map(|_| Place::take(&viewers).unwrap()).collect();
+        for _ in 0..3 {
+            assert!(Place::take(&viewers).is_err());
+        }
+        drop(places);
+    }
+    assert_eq!(viewers.into_inner(), 0);
 }
