@@ -12,6 +12,10 @@ const PANIC: &str = "Kernel panic - not syncing";
 /// Printed by a kernel whose processors or timers stand still; under emulation the sign of a lost interrupt.
 const STALLS: [&str; 3] = ["detected stalls on CPUs", "self-detected stall on CPU", "soft lockup - CPU"];
 
+/// What a kernel says of itself that has found a fault of its own, or of a program that met one, and goes on.
+pub const COMPLAINTS: [&str; 6] =
+    ["Oops", "BUG:", "WARNING: CPU", "Call Trace", "general protection", "KASAN"];
+
 /// What a console log says about the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -53,6 +57,13 @@ pub fn judge(text: &str) -> Verdict {
     }
 }
 
+/// Returns the lines of a kernel's messages from its first complaint on.
+pub fn complaint(messages: &str) -> Option<String> {
+    let complains = |line: &&str| COMPLAINTS.iter().any(|sign| line.contains(sign));
+    let lines: Vec<&str> = messages.lines().skip_while(|line| !complains(line)).take(TAIL_LINES).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
 /// Removes escape sequences and carriage returns.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -74,7 +85,31 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{TAIL_LINES, Verdict, judge, plain, telling_lines};
+    use super::{TAIL_LINES, Verdict, complaint, judge, plain, telling_lines};
+
+    #[test]
+    fn a_kernel_that_goes_on_is_heard_complaining() {
+        for sign in [
+            "[ 9.1] Oops: 0002 [#1] PREEMPT SMP",
+            "[ 9.1] BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            "[ 9.1] WARNING: CPU: 0 PID: 77 at drivers/iommu/iommu.c:2451 __iommu_map+0x1d0/0x200",
+            "[ 9.1] Oops: general protection fault, probably for non-canonical address 0xdead000000000108",
+            "[ 9.1] traps: allod-vmm[77] general protection fault ip:5581 sp:7ffd error:0",
+            "[ 9.1] Call Trace:",
+            "[ 9.1] BUG: KASAN: slab-use-after-free in vfio_pci_core_close_device",
+        ] {
+            let log = format!("[ 0.1] quiet\n{sign}\n[ 9.2] what it met\n");
+            assert_eq!(complaint(&log), Some(format!("{sign}\n[ 9.2] what it met")));
+        }
+        for sound in [
+            "",
+            "[ 0.1] AMD-Vi: [Firmware Bug]: : IOAPIC[0] not in IVRS table",
+            "[ 3.0] DMAR: [DMA Write NO_PASID] Request device [00:02.0] fault addr 0xf000000",
+            "[ 5.2] warning: `capsh' uses 32-bit capabilities",
+        ] {
+            assert_eq!(complaint(sound), None);
+        }
+    }
 
     #[test]
     fn the_cause_is_shown_however_long_the_trace_behind_it() {

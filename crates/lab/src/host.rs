@@ -25,6 +25,8 @@ const COUNTED_SILENCE_LIMIT: Duration = Duration::from_secs(300);
 pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for an orderly power-off.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for the kernel's own messages.
+const MESSAGES_LIMIT: Duration = Duration::from_secs(60);
 /// How often the emulator and the console are looked at while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Time the emulator's end is awaited after its socket closed.
@@ -193,6 +195,16 @@ impl Host {
     /// Returns everything the kernel wrote on its console so far.
     pub fn console_log(&self) -> String {
         console::text(&self.hardware.places.console())
+    }
+
+    /// Returns what the kernel has complained of, from its first oops, bug or warning on.
+    ///
+    /// One that stands still is no complaint but a hang.
+    pub fn complaint(&self) -> Result<Option<String>, Failure> {
+        self.check_kernel()?;
+        // Warnings are too little for the console. What went before, and all where nothing is wrong, stays inside.
+        let search = format!("dmesg | sed -nE '/{}/,$p'", console::COMPLAINTS.join("|"));
+        Ok(console::complaint(&self.run_within(&search, MESSAGES_LIMIT)?.stdout))
     }
 
     /// Returns the emulator's process number.

@@ -1,7 +1,7 @@
 //! Runs scenarios: checks that need a virtual host, several of which may share one boot.
 //!
 //! A scenario is a function that is given a running host. It panics (by an assertion) when what it tests is
-//! wrong, and hands on the lab's own failures with `?`. A hung emulator is no word about what is tested: the
+//! wrong, and hands on the lab's own failures with `?`. A host whose kernel has complained meanwhile fails it, too. A hung emulator is no word about what is tested: the
 //! scenario is tried once more, and that is counted and printed. A lab that cannot be had, or a program that is
 //! not built, is a skip that says so aloud; with `ALLOD_LAB_REQUIRED` set it is a failure. Test targets with
 //! `harness = false` hand their list to [`run_all`].
@@ -57,6 +57,8 @@ pub enum Check {
 enum Verdict {
     Passed,
     Failed(String),
+    /// The host's kernel found a fault of its own.
+    Complained(String),
 }
 
 /// Counts of a whole run.
@@ -140,6 +142,12 @@ fn run_one(scenario: &Scenario, tally: &mut Tally) {
             println!("FAILED  {} ({seconds:.1} s): {why}", scenario.name);
             tally.failed.push(scenario.name);
         }
+        Ok(Verdict::Complained(words)) => {
+            println!("FAILED  {} ({seconds:.1} s): the host's kernel complained:\n{words}", scenario.name);
+            tally.failed.push(scenario.name);
+            // It would complain for all that follow.
+            tally.shared.remove(scenario.profile);
+        }
         Err(failure) => {
             println!("FAILED  {} ({seconds:.1} s): {failure}", scenario.name);
             tally.failed.push(scenario.name);
@@ -156,12 +164,9 @@ fn attempt(scenario: &Scenario, tally: &mut Tally) -> Result<Verdict, Failure> {
                 tally.shared.insert(scenario.profile, boot(scenario.profile)?);
             }
             let Some(host) = tally.shared.get(scenario.profile) else { return Ok(Verdict::Passed) };
-            guarded(|| check(host))
+            looked_after(host, check)
         }
-        (Check::Inside(check), Boot::Own) => {
-            let host = boot(scenario.profile)?;
-            guarded(|| check(&host))
-        }
+        (Check::Inside(check), Boot::Own) => looked_after(&boot(scenario.profile)?, check),
         (Check::ToTheEnd(check), _) => {
             let host = boot(scenario.profile)?;
             guarded(|| check(host))
@@ -171,6 +176,16 @@ fn attempt(scenario: &Scenario, tally: &mut Tally) -> Result<Verdict, Failure> {
 
 fn boot(profile: &str) -> Result<Host, Failure> {
     Lab::new(Profile::named(profile)?).boot(&|step| println!("        {step}"))
+}
+
+/// Lets a scenario check a host, and looks whether that has made its kernel complain.
+fn looked_after(host: &Host, check: fn(&Host) -> Result<(), Failure>) -> Result<Verdict, Failure> {
+    let verdict = guarded(|| check(host))?;
+    Ok(match host.complaint()? {
+        // What else is wrong has been printed already.
+        Some(words) => Verdict::Complained(words),
+        None => verdict,
+    })
 }
 
 /// Turns a failed assertion into a verdict; the panic's own message has been printed already.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -153,12 +154,32 @@ static AMD: Shared = LazyLock::new(|| Bench::new("amd"));
 type Shared = LazyLock<Result<Mutex<Bench>, String>>;
 
 /// A host, or `None` after saying aloud what is missing for one.
-fn ready(shared: &'static Shared) -> Option<MutexGuard<'static, Bench>> {
+fn ready(shared: &'static Shared) -> Option<Watched> {
     match &**shared {
-        Ok(bench) => Some(bench.lock().unwrap_or_else(PoisonError::into_inner)),
+        Ok(bench) => Some(Watched(bench.lock().unwrap_or_else(PoisonError::into_inner))),
         Err(reason) => {
             println!("SKIPPED: no lab host: {reason}");
             None
+        }
+    }
+}
+
+/// A host in a test's hands, whose kernel is listened to when the test is over.
+struct Watched(MutexGuard<'static, Bench>);
+
+impl Deref for Watched {
+    type Target = Bench;
+
+    fn deref(&self) -> &Bench {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let complaint = self.0.host.complaint().unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(complaint, None, "the host's kernel complained");
         }
     }
 }

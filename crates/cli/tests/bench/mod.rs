@@ -11,7 +11,8 @@ use spec::inventory::{DoctorReport, HostInventory};
 /// A command takes a few seconds; much more when the machine is loaded.
 const LIMIT: Duration = Duration::from_secs(90);
 
-pub(crate) struct Bench(Host);
+/// The host; none once its power is cut.
+pub(crate) struct Bench(Option<Host>);
 
 impl Bench {
     /// Boots a host; `None` after saying aloud what is missing for one.
@@ -34,9 +35,9 @@ impl Bench {
             }
             Err(failure) if failure.is_hang() => {
                 eprintln!("lab: {failure}; trying once more");
-                Some(Self(boot().unwrap_or_else(|failure| panic!("{failure}"))))
+                Some(Self(Some(boot().unwrap_or_else(|failure| panic!("{failure}")))))
             }
-            booted => Some(Self(booted.unwrap_or_else(|failure| panic!("{failure}")))),
+            booted => Some(Self(Some(booted.unwrap_or_else(|failure| panic!("{failure}"))))),
         }
     }
 
@@ -45,7 +46,7 @@ impl Bench {
     }
 
     pub(crate) fn within(&self, script: &str, limit: Duration) -> Output {
-        self.0.run_within(script, limit).unwrap_or_else(|failure| panic!("{script}: {failure}"))
+        self.host().run_within(script, limit).unwrap_or_else(|failure| panic!("{script}: {failure}"))
     }
 
     /// Runs what has to succeed.
@@ -67,7 +68,28 @@ impl Bench {
     }
 
     /// Takes the host's power away.
-    pub(crate) fn power_cut(self) {
-        self.0.power_cut();
+    pub(crate) fn power_cut(mut self) {
+        self.is_sound();
+        if let Some(host) = self.0.take() {
+            host.power_cut();
+        }
+    }
+
+    /// That its kernel has had nothing to complain of.
+    fn is_sound(&self) {
+        let complaint = self.host().complaint().unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(complaint, None, "the host's kernel complained");
+    }
+
+    fn host(&self) -> &Host {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if self.0.is_some() && !std::thread::panicking() {
+            self.is_sound();
+        }
     }
 }

@@ -5,12 +5,13 @@ use lab::{Failure, Host};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) const SCENARIOS: [Scenario; 17] = [
+pub(crate) const SCENARIOS: [Scenario; 18] = [
     shared("host_has_kvm_vfio_and_groups", "plain", host_has_kvm_vfio_and_groups),
     shared("exit_status_and_streams_are_passed_on", "plain", exit_status_and_streams_are_passed_on),
     shared("command_that_cannot_start_is_no_exit_status", "plain", command_that_cannot_start),
     shared("slow_command_is_a_time_out_and_the_host_goes_on", "plain", slow_command_is_a_time_out),
     to_the_end("kernel_panic_is_told_from_a_failure", "plain", kernel_panic_is_told_from_a_failure),
+    to_the_end("warning_of_the_kernel_is_heard", "plain", warning_of_the_kernel_is_heard),
     to_the_end("power_off_inside_is_told_from_a_failure", "plain", power_off_is_told_from_a_failure),
     to_the_end("silent_host_is_a_hang", "plain", silent_host_is_a_hang),
     to_the_end("power_cut_ends_the_emulator", "plain", power_cut_ends_the_emulator),
@@ -93,6 +94,17 @@ fn kernel_panic_is_told_from_a_failure(host: Host) -> Result<(), Failure> {
     let result = host.run("echo c > /proc/sysrq-trigger");
     let crashed = matches!(&result, Err(Failure::Panic { tail }) if tail.contains("sysrq triggered crash"));
     assert!(crashed, "not a panic: {result:?}");
+    Ok(())
+}
+
+fn warning_of_the_kernel_is_heard(host: Host) -> Result<(), Failure> {
+    assert_eq!(host.complaint()?, None);
+    host.run(
+        "echo '<4>WARNING: CPU: 0 PID: 1 at a/test.c:1' > /dev/kmsg; echo '<4>what it met' > /dev/kmsg",
+    )?;
+    let words = host.complaint()?.unwrap_or_default();
+    assert!(words.contains("a/test.c") && words.contains("what it met"), "{words}");
+    assert!(!words.contains("Command line:"), "only what stands behind it: {words}");
     Ok(())
 }
 
