@@ -31,7 +31,7 @@ pub enum Reason {
     )]
     NoGroup(PciAddress),
     /// At a host driver, or none.
-    #[error("{address} is {}, not at vfio-pci; hand it over with: {}", at(driver.as_deref()), claim(*address, driver.as_deref()))]
+    #[error("{address} is {}, not at vfio-pci; as root: `allod claim {address}` hands it over, and `allod release {address}` gives it back", at(driver.as_deref()))]
     NotBound {
         /// The function.
         address: PciAddress,
@@ -40,7 +40,7 @@ pub enum Reason {
     },
     /// Another function of the group is at a host driver.
     #[error(
-        "IOMMU group {group} of {address} cannot be split, and the host still uses {}; hand those over too, or free them from their drivers",
+        "IOMMU group {group} of {address} cannot be split, and the host still uses {}; hand those over too (as root, with `allod claim`); a bridge is freed from its driver, for it needs none",
         list(members)
     )]
     NotViable {
@@ -129,15 +129,6 @@ fn no_vga(why: &NoLegacyVga) -> String {
 
 fn at(driver: Option<&str>) -> String {
     driver.map_or_else(|| "at no driver".to_owned(), |driver| format!("at the driver {driver}"))
-}
-
-/// The commands that bind a function to vfio-pci, in the order that also undoes rightly.
-fn claim(address: PciAddress, driver: Option<&str>) -> String {
-    let device = format!("/sys/bus/pci/devices/{address}");
-    let unbind = driver.map_or_else(String::new, |_| format!("echo {address} > {device}/driver/unbind; "));
-    format!(
-        "modprobe vfio-pci; {unbind}echo vfio-pci > {device}/driver_override; echo {address} > /sys/bus/pci/drivers_probe"
-    )
 }
 
 fn list(members: &[(PciAddress, String)]) -> String {

@@ -15,7 +15,7 @@ pub(crate) fn refused(host: &Host) -> Result<(), Failure> {
     for (functions, words) in [
         (vec!["0000:77:00.0"], vec!["no PCI function 0000:77:00.0", "allod devices"]),
         (vec![bridge.as_str()], vec!["is a bridge"]),
-        (vec![sound.as_str()], vec!["snd_hda_intel", "driver_override", "drivers_probe"]),
+        (vec![sound.as_str()], vec!["snd_hda_intel", "`allod claim "]),
         (
             vec![sound.as_str(), sound.as_str(), "0000:77:00.0"],
             vec!["named twice", "snd_hda_intel", "77:00.0"],
