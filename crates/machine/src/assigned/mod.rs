@@ -21,6 +21,7 @@ mod interrupts;
 mod open;
 mod placement;
 mod quirk;
+mod reach;
 mod reset;
 mod rom;
 mod slots;
@@ -44,6 +45,7 @@ pub use aperture::ApertureError;
 pub use config::ViewError;
 pub use hardware::ExamineError;
 pub(crate) use open::Opening;
+pub use reach::OutOfReach;
 pub use rom::{GuestRom, RomLie};
 pub(crate) use slots::{Plugged, Sockets};
 
@@ -133,7 +135,32 @@ pub enum AssignError {
         /// What the kernel said.
         errno: std::io::Error,
     },
-    /// The IOMMU does not take the guest's memory.
+    /// The function's IOMMU does not show it the guest's memory.
+    #[error(
+        "the assigned function {address} cannot reach the guest's memory: addresses where that lies are reserved for the function (/sys/bus/pci/devices/{address}/iommu_group/reserved_regions), or its IOMMU has too few address bits; give the machine less memory"
+    )]
+    Attach {
+        /// The function.
+        address: PciAddress,
+        /// What the kernel said.
+        #[source]
+        error: DeviceError,
+    },
+    /// Devices cannot reach where the guest's memory lies.
+    #[error(transparent)]
+    Reach(#[from] OutOfReach),
+    /// The IOMMU does not take the guest's memory, and it is no matter of locking it.
+    #[error(
+        "the guest's memory ({bytes} bytes) cannot be opened to assigned functions: the host's IOMMU does not take it"
+    )]
+    Map {
+        /// Bytes of guest memory.
+        bytes: u64,
+        /// What the kernel said.
+        #[source]
+        error: FollowError,
+    },
+    /// The guest's memory cannot be locked.
     #[error(
         "the guest's memory ({bytes} bytes) cannot be opened to assigned functions; all of it has to be locked, so check the limit of locked memory (`ulimit -l`) and the host's free memory"
     )]

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use linux::memory::RamBlock;
-use linux::vfio::{Access, Device, KernelDevice};
+use linux::vfio::{Access, Device, Errno, KernelDevice, Operation};
 use spec::PciAddress;
 
 use super::attention::Attention;
 use super::hardware::{Hardware, Terms};
 use super::health::Health;
-use super::{AssignError, Assigned, Function, FunctionPlace, Request};
+use super::{AssignError, Assigned, Function, FunctionPlace, Request, reach};
 use crate::events::Events;
-use crate::followers::{self, Dma};
+use crate::followers::{self, Dma, FollowError};
 
 /// FunctionPlace that are being opened.
 pub(crate) struct Opening {
@@ -56,8 +56,18 @@ impl Opening {
     /// Lets the functions reach the guest's memory. It is pinned, and zeroed before, here.
     pub(crate) fn map(&self, blocks: &[RamBlock]) -> Result<(), AssignError> {
         let bytes = blocks.iter().map(|block| block.memory.len() as u64).sum();
-        followers::show_all(&Dma(self.access.space()), blocks)
-            .map_err(|error| AssignError::Memory { bytes, error })
+        let space = self.access.space();
+        // A kernel that does not tell is the judge when it maps.
+        if let Ok(limits) = space.limits() {
+            let range = |block: &RamBlock| block.guest..block.guest + block.memory.len() as u64;
+            reach::check(blocks.iter().map(range), &limits)?;
+        }
+        followers::show_all(&Dma(space), blocks).map_err(|error| match error {
+            FollowError::Iommu(ref cause) if cause.errno() != Some(Errno::NOMEM) => {
+                AssignError::Map { bytes, error }
+            }
+            error => AssignError::Memory { bytes, error },
+        })
     }
 
     /// Waits until all are open.
@@ -82,7 +92,11 @@ impl Opening {
 }
 
 fn open(access: &Access, address: PciAddress, terms: Terms, health: Health) -> Result<Opened, AssignError> {
-    let device = access.open_device(address).map_err(|error| AssignError::Open { address, error })?;
+    let device = access.open_device(address).map_err(|error| match error.operation {
+        // What is mapped already has to suit the function that comes.
+        Operation::Attach { .. } => AssignError::Attach { address, error },
+        _ => AssignError::Open { address, error },
+    })?;
     let device = Arc::new(device);
     let shared: Arc<dyn Device> = Arc::clone(&device) as _;
     let hardware = Hardware::examine(address, shared, terms, health)
