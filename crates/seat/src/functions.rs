@@ -3,6 +3,7 @@
 //! Everything that stands in the way is told at once, each reason with its remedy, before anything is touched; nothing
 //! on the host changes here. Binding drivers is the host side's. `launch` is the caller.
 
+mod holders;
 mod reason;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spec::seat_file::{FirmwareKind, RomChoice};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
 
-pub use reason::{CannotAssign, NoLegacyVga, Reason};
+pub use reason::{CannotAssign, Holder, NoLegacyVga, Reason};
 
 use crate::rom_file;
 
@@ -263,7 +264,7 @@ impl Found {
         let cdevs: Option<Vec<&str>> =
             self.functions.iter().map(|function| function.cdev.as_deref()).collect();
         let opened = match cdevs {
-            Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(&paths, &mut reasons),
+            Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(tree, &paths, &mut reasons),
             _ => open_groups(tree, &self.functions, &mut reasons),
         };
         let roms = self.functions.iter().map(|function| open_rom(function, firmware, &mut reasons));
@@ -289,21 +290,25 @@ impl Found {
     }
 }
 
-fn open_cdevs(paths: &[&str], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
-    let control = open(IOMMUFD, reasons);
-    let devices: Vec<_> = paths.iter().filter_map(|path| open(path, reasons)).collect();
+fn open_cdevs(tree: &dyn Tree, paths: &[&str], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
+    // Such a file can be opened by many and used by the first; the others hear of it only when they use it.
+    for (path, holder) in holders::of(tree, paths) {
+        reasons.push(Reason::Busy { path: path.to_owned(), holder: Some(holder) });
+    }
+    let control = open(tree, IOMMUFD, reasons);
+    let devices: Vec<_> = paths.iter().filter_map(|path| open(tree, path, reasons)).collect();
     Some(OpenFiles::Iommufd { control: control?, devices })
 }
 
 fn open_groups(tree: &dyn Tree, functions: &[FoundFunction], reasons: &mut Vec<Reason>) -> Option<OpenFiles> {
-    let container = open(CONTAINER, reasons);
+    let container = open(tree, CONTAINER, reasons);
     let mut groups: Vec<(u32, OwnedFd)> = Vec::new();
     for found in functions {
         let group = found.group;
         if groups.iter().any(|(id, _)| *id == group) {
             continue;
         }
-        let Some(file) = open(&format!("/dev/vfio/{group}"), reasons) else { continue };
+        let Some(file) = open(tree, &format!("/dev/vfio/{group}"), reasons) else { continue };
         if !is_viable(group, &file) {
             let members = foreign_members(tree, group);
             reasons.push(Reason::NotViable { address: found.address, group, members });
@@ -335,14 +340,15 @@ fn open_rom(function: &FoundFunction, firmware: bool, reasons: &mut Vec<Reason>)
     }
 }
 
-fn open(path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
+fn open(tree: &dyn Tree, path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedFd> {
     match File::options().read(true).write(true).open(path) {
         Ok(file) => Some(file.into()),
         Err(error) => {
-            let path = path.to_owned();
             let errno = error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error);
+            let holder = holders::of(tree, &[path]).pop().map(|(_, holder)| holder);
+            let path = path.to_owned();
             reasons.push(match errno {
-                Errno::BUSY => Reason::Busy { path },
+                Errno::BUSY => Reason::Busy { path, holder },
                 Errno::ACCESS | Errno::PERM => Reason::Denied { path },
                 errno => Reason::Open { path, errno },
             });

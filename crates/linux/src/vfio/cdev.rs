@@ -38,8 +38,8 @@ impl Cdev {
         match ioctl::block(self.file.as_fd(), Block::BindIommufd, &mut block) {
             Ok(_) => KernelDevice::from_fd(self.file),
             // A device is bound once (drivers/vfio/device_cdev.c): whoever passed the file on may have done it, and
-            // then the device answers.
-            Err(Errno::INVAL) => KernelDevice::from_fd(self.file).map_err(|_| fail(Errno::INVAL)),
+            // then the device answers; else another has bound it by a file of his own.
+            Err(Errno::INVAL) => KernelDevice::from_fd(self.file).map_err(|_| fail(Errno::BUSY)),
             Err(errno) => Err(fail(errno)),
         }
     }

@@ -110,7 +110,7 @@ pub enum AssignError {
         address: PciAddress,
     },
     /// The kernel does not give the function.
-    #[error("the assigned function {address} cannot be opened; another process may have it")]
+    #[error("the assigned function {address} cannot be opened")]
     Open {
         /// The function.
         address: PciAddress,
@@ -145,6 +145,14 @@ pub enum AssignError {
         /// What the kernel said.
         #[source]
         error: DeviceError,
+    },
+    /// Another process has the function.
+    #[error(
+        "the assigned function {address} is in use: another process, most likely another machine, has it; `fuser -v /dev/vfio/* /dev/vfio/devices/*` as root names it; end that first"
+    )]
+    Busy {
+        /// The function.
+        address: PciAddress,
     },
     /// Devices cannot reach where the guest's memory lies.
     #[error(transparent)]

@@ -93,6 +93,7 @@ impl Opening {
 
 fn open(access: &Access, address: PciAddress, terms: Terms, health: Health) -> Result<Opened, AssignError> {
     let device = access.open_device(address).map_err(|error| match error.operation {
+        _ if error.errno() == Some(Errno::BUSY) => AssignError::Busy { address },
         // What is mapped already has to suit the function that comes.
         Operation::Attach { .. } => AssignError::Attach { address, error },
         _ => AssignError::Open { address, error },

@@ -53,11 +53,13 @@ pub enum Reason {
     },
     /// Open elsewhere.
     #[error(
-        "{path} is in use: another process, most likely another machine, has the functions of its IOMMU group; end that first"
+        "{path} is in use: {} has it; end that first", who(holder.as_ref())
     )]
     Busy {
         /// The file.
         path: String,
+        /// Who has it, where this process may know.
+        holder: Option<Holder>,
     },
     /// For others.
     #[error("this user may not open {path}; as root: `chown $USER {path}`, or run as root")]
@@ -104,6 +106,22 @@ pub enum Reason {
         /// The limit.
         limit: Bytes,
     },
+}
+
+/// A process that has a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number.
+    pub process: u32,
+    /// Its name.
+    pub name: String,
+}
+
+fn who(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
+        || "another process, most likely another machine,".to_owned(),
+        |Holder { process, name }| format!("process {process} ({name})"),
+    )
 }
 
 /// Why a function has no legacy VGA ranges to give.
