@@ -4,6 +4,7 @@
 //! on the host changes here. Binding drivers is the host side's. `launch` is the caller.
 
 mod holders;
+mod memory;
 mod reason;
 
 use std::collections::BTreeMap;
@@ -13,10 +14,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use linux::sysfs::Tree;
 use linux::vfio::Group;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use spec::seat_file::{FirmwareKind, RomChoice};
 use spec::{AssignedFunctionSpec, AssignedSpec, Bytes, InheritedFd, PciAddress, VfioFiles, VfioGroupFile};
 
+use self::memory::Account;
 pub use reason::{CannotAssign, Holder, NoLegacyVga, Reason};
 
 use crate::rom_file;
@@ -25,8 +26,6 @@ use crate::rom_file;
 const SLOT_LIMIT: usize = 15;
 /// Functions of one slot at most.
 const FUNCTION_LIMIT: usize = 8;
-/// The capability to lock any amount of memory (include/uapi/linux/capability.h).
-const CAP_IPC_LOCK: u32 = 14;
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 const IOMMUFD: &str = "/dev/iommu";
@@ -260,12 +259,14 @@ impl Found {
         firmware: bool,
     ) -> Result<OpenFunctions, CannotAssign> {
         let mut reasons = Vec::new();
-        reasons.extend(lift_memory_limit(tree, memory).err());
         let cdevs: Option<Vec<&str>> =
             self.functions.iter().map(|function| function.cdev.as_deref()).collect();
+        let cdevs = cdevs.filter(|_| tree.accessible(IOMMUFD));
+        let account = if cdevs.is_some() { Account::User } else { Account::Process };
+        reasons.extend(memory::check(tree, memory, account).err());
         let opened = match cdevs {
-            Some(paths) if tree.accessible(IOMMUFD) => open_cdevs(tree, &paths, &mut reasons),
-            _ => open_groups(tree, &self.functions, &mut reasons),
+            Some(paths) => open_cdevs(tree, &paths, &mut reasons),
+            None => open_groups(tree, &self.functions, &mut reasons),
         };
         let roms = self.functions.iter().map(|function| open_rom(function, firmware, &mut reasons));
         let roms = roms.collect();
@@ -355,31 +356,6 @@ fn open(tree: &dyn Tree, path: &str, reasons: &mut Vec<Reason>) -> Option<OwnedF
             None
         }
     }
-}
-
-/// Makes sure that `need` bytes may be locked, by this process's own limit if that helps: the machine inherits it.
-fn lift_memory_limit(tree: &dyn Tree, need: Bytes) -> Result<(), Reason> {
-    if may_lock_all(tree) {
-        return Ok(());
-    }
-    let Rlimit { current, maximum } = getrlimit(Resource::Memlock);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= need.0);
-    if enough(current) {
-        return Ok(());
-    }
-    let lifted = Rlimit { current: maximum, maximum };
-    if enough(maximum) && setrlimit(Resource::Memlock, lifted).is_ok() {
-        return Ok(());
-    }
-    Err(Reason::LockedMemory { need, limit: Bytes(maximum.unwrap_or(0)) })
-}
-
-/// Whether no limit holds for this process. A process that cannot tell is held to its limit.
-fn may_lock_all(tree: &dyn Tree) -> bool {
-    let status = tree.table("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
-    bits >> CAP_IPC_LOCK & 1 != 0
 }
 
 fn device(address: PciAddress) -> String {

@@ -99,12 +99,24 @@ pub enum Reason {
         wanted: usize,
     },
     /// Memory may not be locked.
-    #[error("all {need} of the guest's memory must be locked for DMA, and this user may lock {limit}; raise the limit (`ulimit -l {}` as root before, or `LimitMEMLOCK=` in a service), or give the machine less memory", need.0 / 1024)]
+    #[error("all {need} of the guest's memory must be locked for DMA, and this user may lock {limit}{}; raise the limit (`ulimit -l {}` as root before, or `LimitMEMLOCK=` in a service), or give the machine less memory", besides(*held), (need.0 + held.0).div_ceil(1024))]
     LockedMemory {
         /// Bytes of guest memory.
         need: Bytes,
         /// The limit.
         limit: Bytes,
+        /// What other processes of the user have locked of it.
+        held: Bytes,
+    },
+    /// The host has less.
+    #[error(
+        "all {need} of the guest's memory must be in the host's for DMA, and the host can give {there} now; give the machine less memory, or end what uses it"
+    )]
+    HostMemory {
+        /// Bytes of guest memory.
+        need: Bytes,
+        /// Bytes that the host can free.
+        there: Bytes,
     },
 }
 
@@ -122,6 +134,10 @@ fn who(holder: Option<&Holder>) -> String {
         || "another process, most likely another machine,".to_owned(),
         |Holder { process, name }| format!("process {process} ({name})"),
     )
+}
+
+fn besides(held: Bytes) -> String {
+    if held.0 == 0 { String::new() } else { format!(", of which its other machines have {held}") }
 }
 
 /// Why a function has no legacy VGA ranges to give.
