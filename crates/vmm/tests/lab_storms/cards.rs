@@ -242,6 +242,12 @@ impl Card {
         }
     }
 
+    /// Switches the card's power off as far as software can, or on again: its control is behind the capability at `offset`.
+    pub(crate) fn power(&self, deeds: &mut Deeds, offset: u32, on: bool) {
+        // PCI Power Management 1.2, 3.2.4: D0 and D3hot.
+        deeds.write16(self.config(offset + 4), if on { 0 } else { 3 });
+    }
+
     /// Makes the card ready for work, as its driver would.
     pub(crate) fn set_up(&self, deeds: &mut Deeds, place: u32) {
         if self.kind != Kind::Nvme {

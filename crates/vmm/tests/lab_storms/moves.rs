@@ -42,7 +42,8 @@ fn begin(deeds: &mut Deeds, cards: &[Card]) {
     }
 }
 
-/// Every BAR is moved again and again while the cards work; work begun before a move ends behind it.
+/// Every BAR is moved again and again while the cards work; work begun before a move ends behind it. In the end each card
+/// that can is put to sleep, where it answers nothing, and woken.
 pub(crate) fn moved(host: &Host) -> Result<(), Failure> {
     let (addresses, cards) = cards(host)?;
     let mut deeds = Deeds::default();
@@ -75,11 +76,24 @@ pub(crate) fn moved(host: &Host) -> Result<(), Failure> {
         card.place(&mut deeds, place);
         card.answers_at(&mut deeds, place, 2);
     }
-    deeds.say("BACK");
+    deeds.say("BACK ");
+    let mut asleep = 0;
+    for (card, address) in cards.iter().zip(&addresses) {
+        let Some(power) = capability(host, address, "Power Management")? else { continue };
+        card.power(&mut deeds, power, false);
+        card.is_gone_from(&mut deeds, place);
+        card.power(&mut deeds, power, true);
+        // What a card forgets in its sleep, its driver puts back.
+        card.place(&mut deeds, place);
+        card.answers_at(&mut deeds, place, 3);
+        asleep += 1;
+    }
+    assert!(asleep > 0, "no card has power states");
+    deeds.say("AWAKE");
     deeds.power_off();
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     let said = deeds.run(host, &addresses)?;
-    assert!(said.contains("READY MOVED BACK"), "{said}");
+    assert!(said.contains("READY MOVED BACK AWAKE"), "{said}");
     assert_eq!(report(host)?["cause"], "power-off");
     Ok(())
 }
@@ -128,7 +142,7 @@ pub(crate) fn scribbled(host: &Host) -> Result<(), Failure> {
     first.say("READY ");
     for (card, address) in cards.iter().zip(&addresses) {
         card.begin_work(&mut first, 0, 1);
-        if let Some(capability) = msix(host, address)? {
+        if let Some(capability) = capability(host, address, "MSI-X:")? {
             // Enabled, so that every vector that is unmasked is armed.
             first.write16(card.config(capability + 2), 0x8000);
             let pages = match card.kind {
@@ -183,10 +197,10 @@ fn best_way(host: &Host, address: &str) -> Result<Option<&'static str>, Failure>
     })
 }
 
-/// Where the MSI-X capability of a function is.
-fn msix(host: &Host, address: &str) -> Result<Option<u32>, Failure> {
+/// Where a capability of a function is.
+fn capability(host: &Host, address: &str, name: &str) -> Result<Option<u32>, Failure> {
     let list = run(host, &format!("lspci -vs {address}"))?.stdout;
-    let line = list.lines().find(|line| line.contains("MSI-X:"));
+    let line = list.lines().find(|line| line.contains("Capabilities:") && line.contains(name));
     let digits = line.and_then(|line| line.split(['[', ']']).nth(1));
     Ok(digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()))
 }
