@@ -1,9 +1,68 @@
-//! DMA ends where the guest's memory ends.
+//! DMA ends where the guest's memory ends, and reaches the other cards of the guest.
 
 use lab::{Failure, Host};
 
 use crate::EDU;
+use crate::cards::{Card, Kind};
+use crate::deeds::Deeds;
 use crate::guests::{debian, does, find, prepare, run, take};
+
+/// The cards of [`between_cards`], and memory of the guest for them.
+const CARRIER: Card = Card { kind: Kind::Edu, slot: 0 };
+const SCREEN: Card = Card { kind: Kind::Screen, slot: 1 };
+const MEMORY: u32 = 0x120_0000;
+const ALL: u32 = u32::MAX;
+
+/// One card writes into another's memory and reads from it, wherever the guest has put that.
+pub(crate) fn between_cards(host: &Host) -> Result<(), Failure> {
+    let cards = carrier_and_screen(host)?;
+    let mut deeds = Deeds::default();
+    reach(&mut deeds, 0);
+    deeds.say("REACHED ");
+    // Moved, it is reached where it is now.
+    reach(&mut deeds, 1);
+    is_out_of_reach(&mut deeds, 1, 0);
+    deeds.say("MOVED");
+    deeds.power_off();
+    let said = deeds.run(host, &cards.each_ref().map(String::as_str))?;
+    assert!(said.contains("REACHED MOVED"), "{said}");
+    Ok(())
+}
+
+fn carrier_and_screen(host: &Host) -> Result<[String; 2], Failure> {
+    // Of two with these ids the one that is no VGA.
+    let screen = does(host, "lspci -Dn -d 1234:1111:0380 | cut -d' ' -f1 | head -1")?.trim().to_owned();
+    let cards = [find(host, EDU)?, screen];
+    take(host, &cards.each_ref().map(String::as_str))?;
+    Ok(cards)
+}
+
+/// Puts both cards into place, the screen at `place`; bytes go from memory to the screen and back by the other card.
+fn reach(deeds: &mut Deeds, place: u32) {
+    for (card, place) in [(CARRIER, 0), (SCREEN, place)] {
+        card.open(deeds);
+        card.place(deeds, place);
+    }
+    let picture = SCREEN.at(place, 0);
+    for (offset, value) in [(0x1000, 0x600d_0001 + place), (0x50_0000, 0x600d_1000 + place)] {
+        deeds.write32(MEMORY, value);
+        deeds.write32(picture + offset, 0);
+        CARRIER.carry(deeds, 0, MEMORY, picture + offset);
+        deeds.expect(picture + offset, value, ALL);
+        deeds.write32(picture + offset, !value);
+        CARRIER.carry(deeds, 0, picture + offset, MEMORY + 0x1000);
+        deeds.expect(MEMORY + 0x1000, !value, ALL);
+    }
+}
+
+/// Nothing that is sent to where the screen was, at `before`, reaches it at `place`.
+fn is_out_of_reach(deeds: &mut Deeds, place: u32, before: u32) {
+    let picture = SCREEN.at(place, 0);
+    deeds.write32(picture + 0x1000, 0x0bad_0000);
+    deeds.write32(MEMORY, 0x0bad_0001);
+    CARRIER.carry(deeds, 0, MEMORY, SCREEN.at(before, 0) + 0x1000);
+    deeds.expect(picture + 0x1000, 0x0bad_0000, ALL);
+}
 
 /// Moves bytes by the DMA engine of `edu` (QEMU docs/specs/edu.rst): guest memory that the guest's kernel leaves alone
 /// through the card's buffer and back to another place; then to a place behind the guest's memory.

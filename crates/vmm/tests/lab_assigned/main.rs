@@ -29,11 +29,12 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 29] = [
+const SCENARIOS: [Scenario; 31] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
+    shared("one_card_reaches_anothers_memory", "cards", dma::between_cards),
     shared("an_error_on_the_bus_ends_the_machine_and_says_so", "cards", attention::bus_error),
     // Last of these, for its card is gone.
     shared("a_card_that_the_host_wants_back_ends_its_machine_alone", "cards", attention::asked_back),
@@ -54,6 +55,7 @@ const SCENARIOS: [Scenario; 29] = [
         cdevs::asked_back,
     ),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
+    shared("on_amd_one_card_reaches_anothers_memory", "amd", dma::between_cards),
     shared("on_amd_a_disk_and_a_network_card_move_data", "amd", transfers::amd),
     shared("on_amd_keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "amd", desk::input),
     shared("on_amd_pins_messages_and_a_card_of_two_functions_work", "amd", desk::amd),

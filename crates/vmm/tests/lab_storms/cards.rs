@@ -26,6 +26,9 @@ const PORTS: u32 = 0x1000;
 const PORT_PLACE: u32 = 0x200;
 /// Room of a BAR in a place; `edu` alone takes the whole of it.
 const BAR_ROOM: u32 = 0x4_0000;
+/// A picture's BAR, and the places that it moves between.
+const PICTURE: u32 = 0x100_0000;
+const PICTURE_PLACES: u32 = 3;
 const ALL: u32 = u32::MAX;
 
 /// Guest memory for the cards to work on.
@@ -43,6 +46,8 @@ pub(crate) enum Kind {
     Xhci,
     E1000e,
     Ohci,
+    #[allow(dead_code, reason = "for the scenarios of DMA between cards")]
+    Screen,
 }
 
 /// A card in its slot.
@@ -81,6 +86,8 @@ impl Kind {
             Self::Xhci => const { &[bar(0, Some((0, 0x0100_0040)))] },
             // Intel 82574 datasheet: address of the first receiver; flash; ports; MSI-X.
             Self::E1000e => const { &[bar(0, Some((0x5400, MAC))), bar(1, None), PORTS_2, bar(3, None)] },
+            // QEMU docs/specs/standard-vga.rst: the picture, and registers.
+            Self::Screen => const { &[bar(0, None), bar(2, None)] },
         }
     }
 }
@@ -100,7 +107,13 @@ impl Card {
 
     /// Where a BAR is at a place.
     pub(crate) fn at(&self, place: u32, bar: u32) -> u32 {
-        0xc000_0000 + self.slot * WINDOW + place % PLACES * PLACE + bar * BAR_ROOM
+        let window = 0xc000_0000 + self.slot * WINDOW;
+        match (self.kind, bar) {
+            // Behind the places of the large one.
+            (Kind::Screen, 2) => window + PICTURE_PLACES * PICTURE,
+            (Kind::Screen, _) => window + place % PICTURE_PLACES * PICTURE,
+            _ => window + place % PLACES * PLACE + bar * BAR_ROOM,
+        }
     }
 
     fn ports_at(&self, place: u32) -> u32 {
@@ -189,7 +202,7 @@ impl Card {
                 deeds.write32(self.at(place, 3), number << 2);
                 deeds.expect(self.at(place, 3), number << 2, ALL);
             }
-            Kind::Nvme | Kind::Xhci | Kind::Ohci => {}
+            Kind::Nvme | Kind::Xhci | Kind::Ohci | Kind::Screen => {}
         }
     }
 
@@ -213,7 +226,7 @@ impl Card {
             }
             // A reset of the controller.
             Kind::Xhci => deeds.write32(base + 0x40, 2),
-            Kind::TestDevice | Kind::E1000e | Kind::Ohci => {}
+            Kind::TestDevice | Kind::E1000e | Kind::Ohci | Kind::Screen => {}
         }
     }
 
@@ -238,7 +251,17 @@ impl Card {
                 deeds.expect(NVME_PAGE, 0x1b36, 0xffff);
             }
             Kind::Xhci => deeds.await_bits(base + 0x40, 0, 2),
-            Kind::TestDevice | Kind::E1000e | Kind::Ohci => {}
+            Kind::TestDevice | Kind::E1000e | Kind::Ohci | Kind::Screen => {}
+        }
+    }
+
+    /// Lets `edu` carry four bytes from one address of the guest to another.
+    #[allow(dead_code, reason = "for the scenarios of DMA between cards")]
+    pub(crate) fn carry(&self, deeds: &mut Deeds, place: u32, from: u32, to: u32) {
+        let base = self.at(place, 0);
+        for (from, to, command) in [(from, EDU_BUFFER, 1), (EDU_BUFFER, to, 3)] {
+            move_bytes(deeds, base, from, to, command);
+            deeds.await_bits(base + 0x98, 0, 1);
         }
     }
 
