@@ -70,7 +70,9 @@ fn a_device_that_is_claimed_is_refused(host: &Host) -> Result<(), Failure> {
 fn a_bench_that_lacks_something_does_not_begin(host: &Host) -> Result<(), Failure> {
     let disk = write(host)?;
     let allod = does(host, "command -v allod")?;
-    let without = BENCH.replace("allod bench", &allod).replace("/boot/guest-initrd", "/nowhere/initrd");
+    let without = BENCH
+        .replace("allod bench", &format!("{allod} bench"))
+        .replace("/boot/guest-initrd", "/nowhere/initrd");
     let rows: [(String, i32, &[&str]); 3] = [
         (
             format!("PATH=/nowhere {without} --engine qemu"),
