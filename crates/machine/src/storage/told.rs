@@ -1,22 +1,32 @@
 //! A disk's store whose owner is told when it cannot be written: the guest gets an error and says so nowhere else.
 //!
-//! Told once, until a write goes well again. Not here: the guest's error, which is the disk's own.
+//! Told once, until writes go well again. What a guest writes decides how often that changes, so there is an end to it. Not
+//! here: the guest's error, which is the disk's own.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use linux::memory::VolatileSlice;
 
 use super::Storage;
 use crate::events::{Event, Events};
 
+/// So many writes in a row go well before it is told that they do: on a full disk those to places that the file has already
+/// do at any time.
+const WELL: u32 = 64;
+/// Notes of one disk in one life of the machine at most.
+const MOST_NOTES: u32 = 32;
+
 /// The store.
 pub(crate) struct Told {
     storage: Box<dyn Storage>,
     title: String,
     events: Arc<Events>,
-    told: AtomicBool,
+    // One thread writes: that of the disk.
+    failing: Cell<bool>,
+    well: Cell<u32>,
+    notes: Cell<u32>,
 }
 
 impl Told {
@@ -26,22 +36,36 @@ impl Told {
             storage,
             title: title.to_owned(),
             events: Arc::clone(events),
-            told: AtomicBool::new(false),
+            failing: Cell::new(false),
+            well: Cell::new(0),
+            notes: Cell::new(0),
         })
     }
 
     fn tell(&self, done: io::Result<()>) -> io::Result<()> {
-        let failed = done.is_err();
-        if self.told.swap(failed, Ordering::Relaxed) != failed {
-            let title = &self.title;
-            self.events.post(Event::Note(match &done {
-                Err(errno) => format!(
-                    "{title} cannot be written: {errno}; its guest gets an error for each write until it can (make room where the image is, or see to the device)"
-                ),
-                Ok(()) => format!("{title} can be written again"),
-            }));
+        let title = &self.title;
+        self.well.set(if done.is_ok() { self.well.get().saturating_add(1) } else { 0 });
+        match &done {
+            Err(errno) if !self.failing.replace(true) => self.note(format!(
+                "{title} cannot be written: {errno}; its guest gets an error for each write until it can (make room where the image is, or see to the device)"
+            )),
+            Ok(()) if self.failing.get() && self.well.get() >= WELL => {
+                self.failing.set(false);
+                self.note(format!("{title} can be written again"));
+            }
+            _ => {}
         }
         done
+    }
+
+    fn note(&self, text: String) {
+        let notes = self.notes.get();
+        self.notes.set(notes.saturating_add(1));
+        match notes + 1 {
+            ..MOST_NOTES => self.events.post(Event::Note(text)),
+            MOST_NOTES => self.events.post(Event::Note(format!("{text}; this is told no more"))),
+            _ => {}
+        }
     }
 }
 
@@ -77,7 +101,7 @@ mod tests {
 
     use linux::memory::VolatileSlice;
 
-    use super::{Storage, Told};
+    use super::{MOST_NOTES, Storage, Told, WELL};
     use crate::events::{Event, Events};
 
     /// A store that can be full.
@@ -110,8 +134,9 @@ mod tests {
             (false, None),
             (true, Some("disk 2 (/d) cannot be written: no storage space")),
             (true, None),
-            (false, Some("disk 2 (/d) can be written again")),
+            // What the file has already can be written, which says nothing of the rest.
             (false, None),
+            (true, None),
         ] {
             full.store(is_full, Ordering::Relaxed);
             assert_eq!(disk.write_at(0, &[]).is_err(), is_full);
@@ -122,5 +147,26 @@ mod tests {
             };
             assert_eq!(note.as_deref().and_then(|note| note.split(';').next()), told);
         }
+        full.store(false, Ordering::Relaxed);
+        (1..WELL).for_each(|_| disk.write_at(0, &[]).unwrap());
+        assert!(events.take().is_none());
+        disk.write_at(0, &[]).unwrap();
+        assert!(
+            matches!(events.take(), Some(Event::Note(text)) if text == "disk 2 (/d) can be written again")
+        );
+    }
+
+    #[test]
+    fn a_guest_cannot_make_it_tell_without_end() {
+        let full = Arc::new(AtomicBool::new(false));
+        let events = Arc::new(Events::new().unwrap());
+        let disk = Told::boxed(Box::new(Shelf(Arc::clone(&full))), "disk 2 (/d)", &events);
+        for round in 0..MOST_NOTES * WELL * 2 {
+            full.store(round % (WELL + 1) == 0, Ordering::Relaxed);
+            let _ = disk.write_at(0, &[]);
+        }
+        let notes: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+        assert_eq!(notes.len(), MOST_NOTES as usize);
+        assert!(matches!(notes.last(), Some(Event::Note(text)) if text.ends_with("told no more")));
     }
 }
