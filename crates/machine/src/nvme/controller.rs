@@ -183,7 +183,7 @@ impl Controller {
                 // It waits for an event.
                 None => return true,
             },
-            (_, false) => self.block(&mut work, &command),
+            (_, false) => self.block(&mut work, &command, &job),
         };
         self.answer(&job, command.id, result);
         true
@@ -288,7 +288,7 @@ impl Controller {
     }
 
     /// A command of another queue.
-    fn block(&self, work: &mut Work, command: &Command) -> Result {
+    fn block(&self, work: &mut Work, command: &Command, job: &Job) -> Result {
         let flush = command.opcode == block::FLUSH;
         if command.namespace != 1 && !(flush && command.namespace == EVERY) {
             return Err(Status::NAMESPACE);
@@ -319,7 +319,7 @@ impl Controller {
                 let (offset, len) = self.range(command.blocks())?;
                 fault(write_zeros(work.storage.as_ref(), offset, len).and_then(|()| lasting(work)))
             }
-            block::DATASET => self.dataset(work, command),
+            block::DATASET => self.dataset(work, command, job),
             _ => Err(Status::OPCODE),
         }
     }
@@ -339,7 +339,7 @@ impl Controller {
     }
 
     /// Gives ranges back, where the driver asks for that; the other hints are of no use here.
-    fn dataset(&self, work: &Work, command: &Command) -> Result {
+    fn dataset(&self, work: &Work, command: &Command, job: &Job) -> Result {
         let [count, hints, ..] = command.words;
         if hints & 4 == 0 {
             return Ok(0);
@@ -354,6 +354,10 @@ impl Controller {
                 u64::from_le_bytes([f0, f1, f2, f3, f4, f5, f6, f7]),
                 u32::from_le_bytes([c0, c1, c2, c3]).into(),
             );
+            // Each may be the whole disk, and who switches the controller off waits for the command at hand.
+            if !self.lock().goes_on(job) || !self.master.load(Ordering::Acquire) {
+                return Err(Status::ABORTED_BY_DELETION);
+            }
             let (offset, len) = self.range(blocks)?;
             if len > 0 {
                 work.storage.discard(offset, len).map_err(|_| Status::WRITE_FAULT)?;

@@ -24,6 +24,8 @@ struct Deeds {
     flushes: u32,
     discarded: Vec<(u64, u64)>,
     fails: bool,
+    /// What happens while the first range is given back.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
 }
 
 struct Memory(Arc<Mutex<Deeds>>);
@@ -69,7 +71,12 @@ impl Storage for Memory {
     }
 
     fn discard(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.act(|deeds| deeds.discarded.push((offset, len)))
+        self.act(|deeds| {
+            deeds.discarded.push((offset, len));
+            if let Some(meanwhile) = deeds.meanwhile.take() {
+                meanwhile();
+            }
+        })
     }
 }
 
@@ -378,6 +385,29 @@ fn what_it_cannot_go_on_from_is_told_and_ended_by_a_reset() {
     }
     while driver.controller.serve() {}
     assert_eq!(driver.controller.read(0x1c), 3);
+}
+
+#[test]
+fn ranges_to_give_back_are_left_when_the_controller_is_switched_off() {
+    let driver = Driver::at_work();
+    let range = [&[0; 4][..], &8_u32.to_le_bytes(), &0_u64.to_le_bytes()].concat();
+    driver.put(DATA, &range.repeat(256));
+    let controller = Arc::clone(&driver.controller);
+    driver.deeds.lock().unwrap().meanwhile = Some(Box::new(move || {
+        let other = Arc::clone(&controller);
+        // It waits for the command at hand, which is this one.
+        std::thread::spawn(move || other.write(0x14, 0x0046_0000));
+        while controller.read(0x14) & 1 != 0 {
+            std::thread::yield_now();
+        }
+    }));
+    let words: [(usize, u32); 5] = [(0, 9), (1, 1), (6, DATA as u32), (10, 255), (11, 4)];
+    for (word, value) in words {
+        driver.put(IO.0 + word as u64 * 4, &value.to_le_bytes());
+    }
+    driver.controller.write(0x1008, 1);
+    driver.controller.serve();
+    assert_eq!(driver.deeds.lock().unwrap().discarded.len(), 1);
 }
 
 #[test]

@@ -395,12 +395,18 @@ impl Storage for Arc<Qcow2> {
         let cluster = self.header.cluster();
         let end = offset.saturating_add(len).min(self.header.size) / cluster;
         let state = &mut *self.lock();
-        for number in offset.div_ceil(cluster)..end {
+        let mut number = offset.div_ceil(cluster);
+        while number < end {
             let (index, slot) = self.place(number);
-            let entry = self.table(state, index)?.and_then(|table| table.entries.get(slot).copied());
-            if entry.is_some_and(|entry| entry != 0) {
+            let Some(table) = self.table(state, index)? else {
+                // Nothing of what it would cover is there.
+                number = (index as u64 + 1) * self.header.entries() as u64;
+                continue;
+            };
+            if table.entries.get(slot).is_some_and(|entry| *entry != 0) {
                 self.set_entry(state, number, 0)?;
             }
+            number += 1;
         }
         Ok(())
     }

@@ -285,6 +285,16 @@ fn no_more_tables_are_kept_than_there_may_be_whether_they_were_there_or_are_made
     }
 }
 
+/// Cluster by cluster, this would take minutes.
+#[test]
+fn what_is_not_there_is_given_back_at_once() {
+    let tables = 1 << 17;
+    let disk = open(&large_image(tables), false).unwrap();
+    write(&disk, disk.len() - 512, &[7; 512]).unwrap();
+    disk.discard(0, disk.len()).unwrap();
+    assert_eq!(read(&disk, disk.len() - 512, 1), [0]);
+}
+
 #[test]
 fn no_byte_of_the_tables_makes_it_do_more_than_refuse() {
     let good = image();
