@@ -40,9 +40,10 @@ impl HostSource {
     }
 }
 
-/// The inventory of the host of `tree`, with the ROMs that are kept in `state`.
+/// The inventory of the host of `tree`, with what can be told of ROMs, and those that are kept in `state`.
 pub(crate) fn this_host(tree: &dyn Tree, state: &Path) -> HostInventory {
     let mut inventory = host::inventory::read(tree);
+    host::rom::describe(tree, &mut inventory);
     Vault::of(state).describe(&mut inventory);
     inventory
 }

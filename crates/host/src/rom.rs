@@ -6,6 +6,7 @@
 use linux::sysfs::{Tree, TreeError};
 use linux::vfio::{Access, RomContent, read_rom};
 use pci::rom::{Image, Rom, judge};
+use spec::inventory::{self, HostInventory, RomImages};
 use spec::{CardIds, PciAddress, RomImage, RomReport};
 
 /// The largest ROM that a card can have: 24 address bits (PCI Local Bus 3.0, section 6.2.5.2).
@@ -83,6 +84,24 @@ pub fn read(tree: &dyn Tree, address: PciAddress) -> Result<CardRom, RomUnreadab
     // It was off before; that it stays on, if this fails, does no harm but to cards that share the decoder.
     let _ = tree.write(&path, b"0");
     Ok(CardRom { bytes: bytes.map_err(failed)?, card, shadowed })
+}
+
+/// Tells each display card of `inventory` whose own ROM can be read in passing whom that is for.
+///
+/// Read are those that no driver has: a card may answer for its ROM by what it decodes its BARs with (PCI Local Bus 3.0,
+/// section 6.2.5.2), and opening one at vfio-pci would take it from a seat that starts. Without the right to read, nothing
+/// is told.
+pub fn describe(tree: &dyn Tree, inventory: &mut HostInventory) {
+    let cards = inventory.functions.iter_mut().filter(|function| {
+        let readable = matches!(function.rom, inventory::Rom::Present { .. });
+        readable && function.class.is_vga() && function.driver.bound.is_none()
+    });
+    for card in cards {
+        let Ok(CardRom { bytes, shadowed: false, .. }) = read(tree, card.address) else { continue };
+        let rom = Rom::parse(&bytes);
+        let images = RomImages { x86: rom.has_x86(), efi: rom.has_efi() };
+        card.own_rom = (!rom.images.is_empty()).then_some(images);
+    }
 }
 
 /// Whether what the kernel shows is the boot display's copy: the line of the ROM in `resource` is marked so
@@ -182,8 +201,10 @@ mod tests {
     use linux::sysfs::FakeTree;
 
     use spec::CardIds;
+    use spec::inventory::{Function, Rom, RomImages};
 
-    use super::{CardRom, is_shadowed, report, report_of_card, texts};
+    use super::{CardRom, describe, is_shadowed, report, report_of_card, texts};
+    use crate::fixtures::{self, MadeUpSystem};
 
     #[test]
     fn names_and_versions_are_found_and_short_runs_are_not() {
@@ -214,6 +235,39 @@ mod tests {
                 "{faults:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_display_card_that_no_driver_has_tells_whom_its_rom_is_for() {
+        // One image of 512 bytes for a BIOS.
+        let mut bios = vec![0; 512];
+        bios[..3].copy_from_slice(&[0x55, 0xaa, 1]);
+        bios[0x18] = 0x1c;
+        bios[0x1c..0x24].copy_from_slice(b"PCIR\x13\x10\xb8\x00");
+        (bios[0x26], bios[0x2c], bios[0x31]) = (0x18, 1, 0x80);
+        let told = |rom: &[u8], is_free: bool| {
+            let system = MadeUpSystem::new(fixtures::desktop_with_two_gpus());
+            let read = crate::inventory::read(&system.tree);
+            let readable = |card: &&Function| card.class.is_vga() && matches!(card.rom, Rom::Present { .. });
+            let card = read.functions.iter().find(readable).unwrap().address;
+            let folder = format!("/sys/bus/pci/devices/{card}");
+            system.tree.edit(|nodes| {
+                let real = nodes.canonical(&folder).unwrap();
+                nodes.put_file(&format!("{real}/rom"), rom);
+                if is_free {
+                    nodes.remove(&format!("{real}/driver"));
+                }
+            });
+            let mut inventory = crate::inventory::read(&system.tree);
+            describe(&system.tree, &mut inventory);
+            let told: Vec<_> =
+                inventory.functions.iter().filter_map(|card| Some((card.address, card.own_rom?))).collect();
+            assert!(told.iter().all(|(address, _)| *address == card), "{told:?}");
+            told.first().map(|(_, images)| *images)
+        };
+        assert_eq!(told(&bios, true), Some(RomImages { x86: true, efi: false }));
+        assert_eq!(told(&bios, false), None, "a driver has it");
+        assert_eq!(told(&[0xff; 512], true), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use spec::inventory::Rom;
+use spec::inventory::{Function, KeptRom, Rom, RomImages};
 use spec::plan::NoticeCode;
 use spec::seat_file::FirmwareKind;
 
@@ -32,7 +32,7 @@ pub(crate) fn check(ground: &Ground<'_>, wishes: &Wishes<'_>, findings: &mut Fin
         let (Some(function), None) = (piece.function(), &piece.rom) else { continue };
         let kind = seat.firmware.as_ref().map_or(FirmwareKind::Uefi, |firmware| firmware.kind);
         let title = format!("{} ({})", function.address, name(function));
-        match (&function.kept_rom, kind) {
+        match (images(function), kind) {
             (None, _) if function.rom == Rom::Shadowed => findings.notice(
                 &piece.about,
                 NoticeCode::RomShadowed,
@@ -41,13 +41,13 @@ pub(crate) fn check(ground: &Ground<'_>, wishes: &Wishes<'_>, findings: &mut Fin
                 ),
                 format!("keep a clean one: allod rom dump {} --from FILE", function.address),
             ),
-            (Some(kept), FirmwareKind::Bios) if !kept.x86 => findings.notice(
+            (Some(images), FirmwareKind::Bios) if !images.x86 => findings.notice(
                 &piece.about,
                 NoticeCode::RomOfOtherKind,
                 format!("the ROM of {title} has no image for a BIOS, so the seat shows nothing before its driver runs"),
                 "set `firmware.kind = \"uefi\"`".to_owned(),
             ),
-            (Some(kept), FirmwareKind::Uefi) if !kept.efi => findings.notice(
+            (Some(images), FirmwareKind::Uefi) if !images.efi => findings.notice(
                 &piece.about,
                 NoticeCode::RomOfOtherKind,
                 format!(
@@ -58,4 +58,10 @@ pub(crate) fn check(ground: &Ground<'_>, wishes: &Wishes<'_>, findings: &mut Fin
             _ => {}
         }
     }
+}
+
+/// Whom the ROM that the guest will see is for: the card's own where that was read, else the one that is kept.
+fn images(function: &Function) -> Option<RomImages> {
+    let own = function.own_rom.filter(|_| matches!(function.rom, Rom::Present { .. }));
+    own.or(function.kept_rom.as_ref().map(|KeptRom { x86, efi, .. }| RomImages { x86: *x86, efi: *efi }))
 }

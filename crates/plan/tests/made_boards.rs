@@ -9,7 +9,7 @@ use board::made::{
 };
 use board::{Board, told};
 use spec::Bytes;
-use spec::inventory::{KeptRom, Rom};
+use spec::inventory::{KeptRom, Rom, RomImages};
 use spec::plan::{ClaimRecord, ClaimState, ClaimedFunction, NoticeCode, Plan, PlannedReset, Refusal};
 use spec::seat_file::SeatFile;
 
@@ -278,42 +278,51 @@ fn a_card_without_a_reset_of_its_own_is_reset_with_its_slot() {
 
 #[test]
 fn a_kept_rom_takes_the_place_of_one_that_has_run_and_what_stays_dark_is_told() {
-    let planned_with = |rom: Rom, kept: Option<(bool, bool)>, rest: &str, key: &str| {
-        let mut board = desktop_two_gpus();
-        let card = board.function("01:00.0");
-        card.rom = rom;
-        card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
-        let plan =
-            answer(&board, &format!("{SEAT}{rest}\ndevice = [{{ vendor = \"10de\"{key} }}]\n"), &[]).unwrap();
-        let rom = plan.seats[0].slots[0].functions[0].rom.clone().map(String::from);
-        let codes: Vec<_> = plan.notices.iter().map(|notice| notice.code).collect();
-        let codes = codes.into_iter().filter(|code| code.as_str().starts_with("rom-")).collect::<Vec<_>>();
-        (rom.unwrap_or_default(), codes)
-    };
-    let planned = |rom, kept, rest: &str| planned_with(rom, kept, rest, "");
+    let planned_with =
+        |rom: Rom, read: Option<(bool, bool)>, kept: Option<(bool, bool)>, rest: &str, key: &str| {
+            let mut board = desktop_two_gpus();
+            let card = board.function("01:00.0");
+            card.rom = rom;
+            card.own_rom = read.map(|(x86, efi)| RomImages { x86, efi });
+            card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
+            let plan =
+                answer(&board, &format!("{SEAT}{rest}\ndevice = [{{ vendor = \"10de\"{key} }}]\n"), &[])
+                    .unwrap();
+            let rom = plan.seats[0].slots[0].functions[0].rom.clone().map(String::from);
+            let codes: Vec<_> = plan.notices.iter().map(|notice| notice.code).collect();
+            let codes =
+                codes.into_iter().filter(|code| code.as_str().starts_with("rom-")).collect::<Vec<_>>();
+            (rom.unwrap_or_default(), codes)
+        };
+    let planned = |rom, read, kept, rest: &str| planned_with(rom, read, kept, rest, "");
     // What the seat says of it goes before all.
     for (key, expected) in [(", rom = \"none\"", "none"), (", rom = \"/own.rom\"", "/own.rom")] {
-        let found = planned_with(Rom::Shadowed, Some((true, true)), "", key);
+        let found = planned_with(Rom::Shadowed, None, Some((true, true)), "", key);
         assert_eq!(found, (expected.to_owned(), vec![]));
     }
     let (bios, uefi) = ("firmware.kind = \"bios\"", "");
     let own = Rom::Present { size: Bytes(1 << 17) };
     let (shadowed, other) = (NoticeCode::RomShadowed, NoticeCode::RomOfOtherKind);
-    for (rom, kept, rest, expected, notices) in [
-        (own.clone(), None, bios, "", vec![]),
-        (own.clone(), Some((true, true)), bios, "", vec![]),
-        (own.clone(), Some((false, true)), bios, "", vec![other]),
-        (own, Some((true, false)), uefi, "", vec![other]),
-        (Rom::Shadowed, None, bios, "", vec![shadowed]),
-        (Rom::Shadowed, Some((true, true)), bios, "/kept.rom", vec![]),
-        (Rom::Absent, Some((true, true)), uefi, "/kept.rom", vec![]),
-        (Rom::Shadowed, None, "display = \"emulated\"", "", vec![]),
-        (Rom::Shadowed, None, "kernel.image = \"/k\"", "", vec![]),
+    for (rom, read, kept, rest, expected, notices) in [
+        (own.clone(), None, None, bios, "", vec![]),
+        (own.clone(), None, Some((true, true)), bios, "", vec![]),
+        (own.clone(), None, Some((false, true)), bios, "", vec![other]),
+        (own.clone(), None, Some((true, false)), uefi, "", vec![other]),
+        // What the card itself has goes before what is kept for it.
+        (own.clone(), Some((true, false)), None, bios, "", vec![]),
+        (own.clone(), Some((true, false)), None, uefi, "", vec![other]),
+        (own.clone(), Some((false, true)), Some((true, true)), bios, "", vec![other]),
+        (own, Some((true, true)), Some((true, false)), uefi, "", vec![]),
+        (Rom::Shadowed, None, None, bios, "", vec![shadowed]),
+        (Rom::Shadowed, None, Some((true, true)), bios, "/kept.rom", vec![]),
+        (Rom::Absent, None, Some((true, true)), uefi, "/kept.rom", vec![]),
+        (Rom::Shadowed, None, None, "display = \"emulated\"", "", vec![]),
+        (Rom::Shadowed, None, None, "kernel.image = \"/k\"", "", vec![]),
     ] {
         assert_eq!(
-            planned(rom.clone(), kept, rest),
+            planned(rom.clone(), read, kept, rest),
             (expected.to_owned(), notices),
-            "{rom:?} {kept:?} {rest}"
+            "{rom:?} {read:?} {kept:?} {rest}"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What graphics cards need beside a group and a reset to be the first display of a seat: a ROM that has not run, with an
 //! image for the seat's firmware, and for a BIOS the legacy VGA ranges.
 
-use spec::inventory::{Finding, Function, HostInventory, KeptRom, ModuleState, Rom, Severity};
+use spec::inventory::{Finding, Function, HostInventory, KeptRom, ModuleState, Rom, RomImages, Severity};
 
 use super::devices::title;
 use super::finding::{self, command, step};
@@ -10,10 +10,15 @@ use super::finding::{self, command, step};
 pub(super) fn roms(inventory: &HostInventory) -> Vec<Finding> {
     let cards = inventory.functions.iter().filter(|function| function.class.is_vga());
     cards
-        .filter_map(|card| match &card.kept_rom {
-            None if card.rom == Rom::Shadowed => Some(shadowed(card)),
-            Some(KeptRom { x86: true, efi: true, .. }) | None => None,
-            Some(kept) => Some(one_kind(card, kept)),
+        .filter_map(|card| match (card.own_rom, &card.kept_rom) {
+            (None, None) if card.rom == Rom::Shadowed => Some(shadowed(card)),
+            (None, None) => None,
+            // What the guest will see: the card's own, where that was read.
+            (Some(own), _) => one_kind(card, own, "its images were read from the card".to_owned()),
+            (None, Some(KeptRom { x86, efi, file })) => {
+                let images = RomImages { x86: *x86, efi: *efi };
+                one_kind(card, images, format!("its images are those of {}", file.display()))
+            }
         })
         .collect()
 }
@@ -30,20 +35,22 @@ fn shadowed(card: &Function) -> Finding {
         .done()
 }
 
-fn one_kind(card: &Function, kept: &KeptRom) -> Finding {
-    let (lacks, other) = match kept {
-        KeptRom { efi: false, x86: true, .. } => ("UEFI", "firmware.kind = \"bios\""),
-        KeptRom { x86: false, efi: true, .. } => ("a BIOS", "firmware.kind = \"uefi\""),
-        _ => ("any firmware", "a kernel that is started without firmware"),
+fn one_kind(card: &Function, images: RomImages, because: String) -> Option<Finding> {
+    let (lacks, other) = match images {
+        RomImages { x86: true, efi: true } => return None,
+        RomImages { efi: false, x86: true } => ("UEFI", "firmware.kind = \"bios\""),
+        RomImages { x86: false, efi: true } => ("a BIOS", "firmware.kind = \"uefi\""),
+        RomImages { x86: false, efi: false } => ("any firmware", "a kernel that is started without firmware"),
     };
-    finding::new("rom-of-one-kind", Severity::Note)
+    let finding = finding::new("rom-of-one-kind", Severity::Note)
         .about(card.address)
         .is(format!("the ROM of {} has no image for {lacks}", title(card)))
-        .because(format!("its images are those of {}", kept.file.display()))
+        .because(because)
         .so(format!("in a seat with {lacks} it shows nothing before the driver of the guest's system runs"))
         .fix(step(format!("give seats with this card {other}")))
         .fix(step("or look for a newer ROM at the card's vendor"))
-        .done()
+        .done();
+    Some(finding)
 }
 
 /// Kernels that keep the legacy VGA ranges for themselves.

@@ -2,7 +2,7 @@
 
 use spec::inventory::{
     BootLoader, FunctionKind, HoldKind, HostInventory, IommuKind, KeptRom, ModuleState, Remedy, Rom,
-    Severity, Verdict, Virtualization,
+    RomImages, Severity, Verdict, Virtualization,
 };
 use spec::{Bytes, PciAddress};
 
@@ -47,19 +47,21 @@ fn a_good_desktop_is_ready_and_every_link_of_the_chain_is_named() {
 
 #[test]
 fn a_card_that_would_stay_dark_in_a_seat_is_told_of() {
-    let found = |rom: Rom, kept: Option<(bool, bool)>, disable_vga: Option<&str>| {
-        let mut host = desktop();
-        let card = host.functions.iter_mut().find(|function| function.class.is_vga()).unwrap();
-        card.rom = rom;
-        card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
-        let vfio = host.host.kernel.modules.iter_mut().find(|module| module.name == "vfio_pci").unwrap();
-        vfio.state = ModuleState::Present;
-        vfio.parameters = [("enable_sriov".to_owned(), "N".to_owned())].into();
-        vfio.parameters.extend(disable_vga.map(|value| ("disable_vga".to_owned(), value.to_owned())));
-        let mut codes = codes(&host, Severity::Note);
-        codes.retain(|code| code.starts_with("rom") || code == "no-legacy-vga");
-        codes
-    };
+    let found =
+        |rom: Rom, kept: Option<(bool, bool)>, disable_vga: Option<&str>, own: Option<(bool, bool)>| {
+            let mut host = desktop();
+            let card = host.functions.iter_mut().find(|function| function.class.is_vga()).unwrap();
+            card.rom = rom;
+            card.own_rom = own.map(|(x86, efi)| RomImages { x86, efi });
+            card.kept_rom = kept.map(|(x86, efi)| KeptRom { file: "/kept.rom".into(), x86, efi });
+            let vfio = host.host.kernel.modules.iter_mut().find(|module| module.name == "vfio_pci").unwrap();
+            vfio.state = ModuleState::Present;
+            vfio.parameters = [("enable_sriov".to_owned(), "N".to_owned())].into();
+            vfio.parameters.extend(disable_vga.map(|value| ("disable_vga".to_owned(), value.to_owned())));
+            let mut codes = codes(&host, Severity::Note);
+            codes.retain(|code| code.starts_with("rom") || code == "no-legacy-vga");
+            codes
+        };
     let own = Rom::Present { size: Bytes(1 << 17) };
     for (rom, kept, disable_vga, expected) in [
         (own.clone(), None, Some("N"), &[][..]),
@@ -70,7 +72,16 @@ fn a_card_that_would_stay_dark_in_a_seat_is_told_of() {
         (own.clone(), None, Some("Y"), &["no-legacy-vga"]),
         (own, None, None, &["no-legacy-vga"]),
     ] {
-        assert_eq!(found(rom.clone(), kept, disable_vga), expected, "{rom:?} {kept:?} {disable_vga:?}");
+        assert_eq!(found(rom.clone(), kept, disable_vga, None), expected, "{rom:?} {kept:?} {disable_vga:?}");
+    }
+    // What was read from the card goes before what is kept for it.
+    let own = Rom::Present { size: Bytes(1 << 17) };
+    for (read, kept, expected) in [
+        ((true, true), Some((true, false)), &[][..]),
+        ((true, false), None, &["rom-of-one-kind"]),
+        ((false, true), Some((true, true)), &["rom-of-one-kind"]),
+    ] {
+        assert_eq!(found(own.clone(), kept, Some("N"), Some(read)), expected, "{read:?} {kept:?}");
     }
 }
 

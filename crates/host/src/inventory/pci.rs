@@ -172,6 +172,8 @@ impl Place<'_> {
             power_state: self.text("power_state").filter(|state| state != "unknown"),
             bars: self.bars(&config),
             rom: self.rom(),
+            // Reading it switches its decoding on: `rom::describe` does, where that disturbs nobody.
+            own_rom: None,
             // Not a fact of the hardware: the vault tells.
             kept_rom: None,
             sriov: self.sriov(&config),

@@ -71,6 +71,9 @@ pub struct Function {
     /// Its expansion ROM.
     #[serde(default)]
     pub rom: Rom,
+    /// Whom the images of its own ROM are for, where that was read: a display card's that no driver has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_rom: Option<RomImages>,
     /// The clean ROM that is kept for cards like it, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_rom: Option<KeptRom>,
@@ -279,6 +282,15 @@ pub enum Rom {
     #[default]
     #[serde(other)]
     Unknown,
+}
+
+/// Whom the images of an option ROM are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RomImages {
+    /// Whether there is one for a BIOS.
+    pub x86: bool,
+    /// Whether there is one for UEFI on this processor.
+    pub efi: bool,
 }
 
 /// A clean option ROM that is kept on this host.

@@ -23,7 +23,7 @@ pub use attached::{BlockDevice, Connector, ConnectorState, Monitor, NetInterface
 pub use finding::{DoctorReport, Finding, Remedy, Severity, Verdict};
 pub use function::{
     AcsControls, Bar, BarKind, ConfigAccess, DriverState, Function, FunctionKind, KeptRom, Link, LinkState,
-    Names, ResetMethod, Rom, SrIov,
+    Names, ResetMethod, Rom, RomImages, SrIov,
 };
 pub use hold::{Hold, HoldKind, HoldStrength};
 pub use host::{
