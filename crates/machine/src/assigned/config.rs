@@ -230,7 +230,7 @@ impl View {
 /// Puts the pending bits right behind the table. Some virtual functions say that theirs are outside of their BAR (Chelsio T5
 /// and Kunlun, QEMU hw/vfio/pci.c, vfio_msix_early_setup); they are ours to answer in any case.
 fn pending_behind_table(layout: MsixLayout) -> MsixLayout {
-    let behind = u32::try_from(layout.table().end).unwrap_or(u32::MAX & !7);
+    let behind = u32::try_from(layout.table().end).unwrap_or(!7);
     MsixLayout { pending_bar: layout.table_bar, pending_offset: behind, ..layout }
 }
 

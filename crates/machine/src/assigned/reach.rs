@@ -110,7 +110,8 @@ mod tests {
         let vtd = |end: u64| vec![0..=0xfedf_ffff, 0xfef0_0000..=end];
         let amd = vec![0..=0xfedf_ffff, 0xfef0_0000..=0xfc_ffff_ffff, 0x100_0000_0000..=u64::MAX];
         let kept = vec![0..=0x7aff_ffff, 0x7d80_0000..=0xfedf_ffff, 0xfef0_0000..=u64::MAX];
-        let rows: [(u64, Vec<RangeInclusive<u64>>, Option<OutOfReach>, &str); 9] = [
+        type Row<'a> = (u64, Vec<RangeInclusive<u64>>, Option<OutOfReach>, &'a str);
+        let rows: [Row<'_>; 9] = [
             (4 * GIB, vtd(0x7f_ffff_ffff), None, ""),
             (510 * GIB, vtd(0x7f_ffff_ffff), None, ""),
             (

@@ -230,10 +230,13 @@ impl Bench {
 
 /// The bells of KVM as they are now: the addresses and values that ring, each with its event.
 #[derive(Clone, Default)]
-pub(crate) struct Bells(Arc<Mutex<BTreeMap<(u64, u32), Arc<EventFd>>>>);
+pub(crate) struct Bells(Arc<Mutex<BTreeMap<Ringing, Arc<EventFd>>>>);
+
+/// An address and the dword that is written there.
+type Ringing = (u64, u32);
 
 /// One of them, until dropped.
-struct Rings(Bells, (u64, u32));
+struct Rings(Bells, Ringing);
 
 impl Drop for Rings {
     fn drop(&mut self) {
