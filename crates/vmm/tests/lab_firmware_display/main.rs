@@ -83,6 +83,12 @@ fn begin(host: &Host, flags: &str, word: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes a disk of 1 MiB in the host that begins with a boot sector.
+fn put_disk(host: &Host, path: &str, sector: &[u8]) -> Result<(), Failure> {
+    let bytes: String = sector.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    does(host, &format!("printf '{bytes}' > {path}; truncate -s 1M {path}")).map(drop)
+}
+
 /// What the lab's card shows.
 fn shot(host: &Host, card: &str) -> Result<Picture, Failure> {
     let folder = tempfile::tempdir().unwrap();

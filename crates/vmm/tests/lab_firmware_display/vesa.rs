@@ -3,7 +3,7 @@
 use lab::{Failure, Host};
 
 use super::bios::{CIRRUS, ROM};
-use super::{begin, does, end, find, shot, take};
+use super::{begin, end, find, put_disk, shot, take};
 
 /// The mode: 800x600, a byte a pixel, its memory left as it is (VESA BIOS Extension 3.0, section 3 and function 02h). To
 /// clear it the BIOS would write it through the legacy window, where each write is trapped.
@@ -44,8 +44,7 @@ fn sector() -> Vec<u8> {
 pub(crate) fn mode(host: &Host) -> Result<(), Failure> {
     let card = find(host, CIRRUS)?;
     take(host, &[&card])?;
-    let bytes: String = sector().iter().map(|byte| format!("\\{byte:03o}")).collect();
-    does(host, &format!("printf '{bytes}' > /tmp/vesa-disk; truncate -s 1M /tmp/vesa-disk"))?;
+    put_disk(host, "/tmp/vesa-disk", &sector())?;
     begin(host, &format!("--firmware bios --primary {card},rom={ROM} --disk /tmp/vesa-disk"), DONE)?;
     let shown = shot(host, "vga0")?;
     assert_eq!((shown.width, shown.height), SIZE);

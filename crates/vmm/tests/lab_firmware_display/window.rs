@@ -2,7 +2,7 @@
 
 use lab::{Failure, Host};
 
-use super::{begin, does, end, find, take};
+use super::{begin, does, end, find, put_disk, take};
 
 const ATI: &str = "1002:5046";
 const ROM: &str = "/usr/share/seabios/vgabios-ati.bin";
@@ -44,8 +44,7 @@ fn sector() -> Vec<u8> {
 pub(crate) fn config_space(host: &Host) -> Result<(), Failure> {
     let card = find(host, ATI)?;
     take(host, &[&card])?;
-    let bytes: String = sector().iter().map(|byte| format!("\\{byte:03o}")).collect();
-    does(host, &format!("printf '{bytes}' > /tmp/window-disk; truncate -s 1M /tmp/window-disk"))?;
+    put_disk(host, "/tmp/window-disk", &sector())?;
     begin(host, &format!("--firmware bios --primary {card},rom={ROM} --disk /tmp/window-disk"), "!")?;
     let said = does(host, "cat /tmp/fd-console")?;
     assert!(said.contains("S!"), "{said}");
