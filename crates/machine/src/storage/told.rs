@@ -59,9 +59,9 @@ impl Told {
     }
 
     fn note(&self, text: String) {
-        let notes = self.notes.get();
-        self.notes.set(notes.saturating_add(1));
-        match notes + 1 {
+        let notes = self.notes.get().saturating_add(1);
+        self.notes.set(notes);
+        match notes {
             ..MOST_NOTES => self.events.post(Event::Note(text)),
             MOST_NOTES => self.events.post(Event::Note(format!("{text}; this is told no more"))),
             _ => {}
