@@ -19,6 +19,7 @@ mod micro_guest;
 mod moves;
 mod refusals;
 mod transfers;
+mod vectors;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ const SCENARIOS: [Scenario; 31] = [
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
     shared("one_card_reaches_anothers_memory", "cards", dma::between_cards),
+    shared("vectors_change_processors_while_they_come", "cards", vectors::flipped),
     shared("an_error_on_the_bus_ends_the_machine_and_says_so", "cards", attention::bus_error),
     // Last of these, for its card is gone.
     shared("a_card_that_the_host_wants_back_ends_its_machine_alone", "cards", attention::asked_back),

@@ -16,7 +16,7 @@ const READS: &str = "fio --name=reads --filename=/dev/nvme0n1 --direct=1 --ioeng
     --bs=4k --time_based --runtime=2 --output-format=terse --terse-version=3 | cut -d';' -f8";
 
 /// Writes and reads at random at queue depth 64; what is read is compared with what was written.
-const VERIFIED: &str = "fio --name=verified --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=64 --rw=randrw \
+pub(crate) const VERIFIED: &str = "fio --name=verified --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=64 --rw=randrw \
     --bs=4k --offset=16M --size=16M --verify=crc32c --verify_fatal=1 --allrandrepeat=1 --output-format=terse | cut -d';' -f5";
 
 pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ fn read_drive(host: &Host, id: &str, len: usize) -> Vec<u8> {
 }
 
 /// The word behind `mark`.
-fn said<'a>(text: &'a str, mark: &str) -> &'a str {
+pub(crate) fn said<'a>(text: &'a str, mark: &str) -> &'a str {
     text.split(mark).nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or("")
 }
 
