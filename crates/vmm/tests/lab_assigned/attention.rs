@@ -8,7 +8,7 @@ use crate::micro_guest;
 use crate::{E1000E, NVME, VIRTIO_GPU};
 
 /// `mov dx, 0x3f8; mov al, '@'; out dx, al; halt: hlt; jmp halt`
-const SAY_AND_HALT: [u8; 10] = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'@', 0xee, 0xf4, 0xeb, 0xfd];
+pub(crate) const SAY_AND_HALT: [u8; 10] = [0x66, 0xba, 0xf8, 0x03, 0xb0, b'@', 0xee, 0xf4, 0xeb, 0xfd];
 
 /// The card reports an error on its bus. The guest is a few instructions: no kernel of its could have a part in what comes.
 pub(crate) fn bus_error(host: &Host) -> Result<(), Failure> {

@@ -30,13 +30,18 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 31] = [
+const SCENARIOS: [Scenario; 32] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),
     shared("one_card_reaches_anothers_memory", "cards", dma::between_cards),
     shared("vectors_change_processors_while_they_come", "cards", vectors::flipped),
+    shared(
+        "a_function_in_use_and_memory_that_cannot_be_had_are_refused",
+        "cards",
+        refusals::busy_or_too_large,
+    ),
     shared("an_error_on_the_bus_ends_the_machine_and_says_so", "cards", attention::bus_error),
     // Last of these, for its card is gone.
     shared("a_card_that_the_host_wants_back_ends_its_machine_alone", "cards", attention::asked_back),

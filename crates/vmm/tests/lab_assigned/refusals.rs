@@ -2,51 +2,101 @@
 
 use lab::{Failure, Host, greeting};
 
+use crate::attention::SAY_AND_HALT;
 use crate::guests::{
-    debian, does, find, prepare, put_file, report, run, start, take, wait_for, wait_for_end,
+    debian, does, find, prepare, put_file, report, run, start, stop, take, wait_for, wait_for_end,
 };
 use crate::micro_guest;
 use crate::{EDU, HDA, TEST_DEVICE};
 
+/// All functions of the host: who has each, who may, and what it answers to.
+fn state(host: &Host) -> Result<String, Failure> {
+    does(
+        host,
+        "for d in /sys/bus/pci/devices/*; do echo $(basename $d) $(basename \"$(readlink $d/driver)\") \
+         $(cat $d/driver_override) $(od -An -tx2 -j4 -N2 $d/config); done",
+    )
+}
+
+/// A machine that is refused, with these words and an unchanged host.
+fn is_refused(host: &Host, command: &str, words: &[&str]) -> Result<(), Failure> {
+    does(host, "rm -f /tmp/report")?;
+    is_refused_beside(host, command, words)
+}
+
 pub(crate) fn refused(host: &Host) -> Result<(), Failure> {
     let (sound, bridge) = (find(host, HDA)?, find(host, "1b36:000c")?);
-    let before = run(host, &format!("readlink /sys/bus/pci/devices/{sound}/driver"))?.stdout;
     prepare(host, "true")?;
+    let claim = format!("`allod claim {sound}`");
     for (functions, words) in [
         (vec!["0000:77:00.0"], vec!["no PCI function 0000:77:00.0", "allod devices"]),
         (vec![bridge.as_str()], vec!["is a bridge"]),
-        (vec![sound.as_str()], vec!["snd_hda_intel", "`allod claim "]),
+        (vec![sound.as_str()], vec!["snd_hda_intel", claim.as_str()]),
         (
             vec![sound.as_str(), sound.as_str(), "0000:77:00.0"],
             vec!["named twice", "snd_hda_intel", "77:00.0"],
         ),
     ] {
-        let output = run(host, &debian(&functions, "", ""))?;
-        assert_eq!(output.status, 1, "{output:?}");
-        assert!(words.iter().all(|word| output.stderr.contains(word)), "{functions:?}: {output:?}");
+        is_refused(host, &debian(&functions, "", ""), &words)?;
         assert!(report(host)?.is_null(), "nothing has run");
     }
+    // What the refusal says to do is enough, and so is what it says for afterwards.
+    let before = state(host)?;
+    let claimed = format!("allod claim {sound} > /dev/null && {}", debian(&[&sound], "", ""));
+    let output = run(host, &claimed)?;
+    assert!(output.is_success() && report(host)?["cause"] == "power-off", "{output:?}");
+    does(host, &format!("allod release {sound}"))?;
+    assert_eq!(state(host)?, before, "released");
+    Ok(())
+}
+
+/// A function that another process has, and memory that the host or the user has not, whichever files the kernel offers.
+pub(crate) fn busy_or_too_large(host: &Host) -> Result<(), Failure> {
     let edu = find(host, EDU)?;
     take(host, &[&edu])?;
-    let busy = format!(
-        "g=$(basename $(readlink /sys/bus/pci/devices/{edu}/iommu_group)); exec 9<> /dev/vfio/$g; {}",
-        debian(&[&edu], "", "")
-    );
-    let output = run(host, &busy)?;
-    assert!(output.status == 1 && output.stderr.contains("is in use"), "{output:?}");
-    // An ordinary user who was given the files, with too little memory to lock and with enough.
     put_file(host, "/tmp/micro-guest", &micro_guest::elf(&micro_guest::POWER_OFF))?;
-    let user = |kib: u32| {
-        format!(
-            "chmod 666 /dev/kvm /dev/vfio/*; ulimit -l {kib}; setpriv --reuid 65534 --clear-groups \
-             allod run --kernel /tmp/micro-guest --memory 64M --device {edu} < /dev/null"
-        )
+    let with_memory = |memory: &str| {
+        format!("allod run --kernel /tmp/micro-guest --memory {memory} --device {edu} < /dev/null")
     };
-    let output = run(host, &user(16 << 10))?;
-    assert!(output.status == 1 && output.stderr.contains("ulimit -l 65536"), "{output:?}");
+    // What the host has in all is not what it can give.
+    let almost = does(host, "awk '/^MemTotal:/ { print int($2 / 1024) - 64 \"M\" }' /proc/meminfo")?;
+    is_refused(host, &with_memory(almost.trim()), &["the host can give", "less memory"])?;
+
+    does(
+        host,
+        "rm -f /tmp/report; chmod 666 /dev/kvm /dev/vfio/* /dev/vfio/devices/* /dev/iommu 2> /dev/null; true",
+    )?;
+    put_file(host, "/tmp/waiting-guest", &micro_guest::elf(&SAY_AND_HALT))?;
+    start(
+        host,
+        &format!(
+            "allod run --report /tmp/report --kernel /tmp/waiting-guest --memory 32M --device {edu} < /dev/null"
+        ),
+    )?;
+    wait_for(host, "@")?;
+    let words = [" is in use: process ", " (allod-vmm) has it", "end that first"];
+    is_refused_beside(host, &with_memory("32M"), &words)?;
+    // Another user is not told by whom.
+    let user = "setpriv --reuid 65534 --clear-groups";
+    let other = format!("ulimit -l unlimited; {user} {}", with_memory("32M"));
+    is_refused_beside(host, &other, &["is in use: another process", "end that first"])?;
+    stop(host)?;
+
+    // An ordinary user who was given the files, with too little memory to lock and with enough.
+    let user = |kib: u32| format!("ulimit -l {kib}; {user} {}", with_memory("64M"));
+    is_refused(host, &user(16 << 10), &["ulimit -l 65536"])?;
     let output = run(host, &user(96 << 10))?;
     assert!(output.is_success(), "{output:?}");
-    assert_eq!(run(host, &format!("readlink /sys/bus/pci/devices/{sound}/driver"))?.stdout, before);
+    Ok(())
+}
+
+/// As [`is_refused`], while another machine runs, whose report stays its own.
+fn is_refused_beside(host: &Host, command: &str, words: &[&str]) -> Result<(), Failure> {
+    let before = state(host)?;
+    let output = run(host, command)?;
+    let told = words.iter().all(|word| output.stderr.contains(word));
+    assert!(output.status == 1 && told, "{command}: {words:?} {output:?}");
+    assert_eq!(state(host)?, before, "{command}");
     Ok(())
 }
 
