@@ -22,19 +22,26 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 6] = [
-    shared("cards_work_while_all_their_bars_are_moved", moves::moved),
-    shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", moves::scribbled),
-    shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", moves::below_a_page),
-    shared("a_storm_under_a_driver_ends_with_a_reset", storms::under_a_driver),
-    shared("a_hundred_starts_and_stops_leave_nothing_behind", storms::starts_and_stops),
+const SCENARIOS: [Scenario; 8] = [
+    shared("cards_work_while_all_their_bars_are_moved", "cards", moves::moved),
+    shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", "cards", moves::scribbled),
+    shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", "cards", moves::below_a_page),
+    shared("a_storm_under_a_driver_ends_with_a_reset", "cards", storms::under_a_driver),
+    shared("a_hundred_starts_and_stops_leave_nothing_behind", "cards", storms::starts_and_stops),
     // Last, for its card is gone.
-    shared("a_pulled_card_ends_its_machine_and_nothing_else", storms::pulled),
+    shared("a_pulled_card_ends_its_machine_and_nothing_else", "cards", storms::pulled),
+    shared("on_amd_a_storm_under_a_driver_ends_with_a_reset", "amd", storms::under_a_driver),
+    // No card of that host can be pulled. Last, for its card has no driver then.
+    shared("on_amd_a_card_taken_from_its_driver_ends_its_machine_alone", "amd", storms::unbound),
 ];
 
-const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
+const fn shared(
+    name: &'static str,
+    profile: &'static str,
+    check: fn(&Host) -> Result<(), Failure>,
+) -> Scenario {
     let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "cards", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
 const NVME: &str = "1b36:0010";

@@ -110,15 +110,21 @@ pub(crate) fn starts_and_stops(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn pulled(host: &Host) -> Result<(), Failure> {
-    let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
-    take(host, &[&nvme])?;
+/// A guest that reads from its disk all the time.
+fn reading(host: &Host, nvme: &str) -> Result<(), Failure> {
+    take(host, &[nvme])?;
     prepare(
         host,
-        "modprobe nvme; sleep 1; ls /dev/nvme0n1 && echo READY; while true; do dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || sleep 1; done",
+        "modprobe nvme; while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; echo READY; \
+         while true; do dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || sleep 1; done",
     )?;
-    start(host, &debian(&[&nvme], "", ""))?;
-    wait_for(host, "READY")?;
+    start(host, &debian(&[nvme], "", ""))?;
+    wait_for(host, "READY").map(drop)
+}
+
+pub(crate) fn pulled(host: &Host) -> Result<(), Failure> {
+    let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
+    reading(host, &nvme)?;
     host.pull("disk0")?;
     let (console, report) = wait_for_end(host)?;
     assert_eq!(report["cause"], "fault", "{console} {report}");
@@ -127,5 +133,27 @@ pub(crate) fn pulled(host: &Host) -> Result<(), Failure> {
     // The host and its other cards go on.
     let alive = run(host, &format!("ls -d /sys/bus/pci/devices/{nic}/driver && pgrep -cx allod-vmm"))?;
     assert!(alive.stdout.contains(&nic) && alive.stdout.trim_end().ends_with('0'), "{alive:?}");
+    Ok(())
+}
+
+/// The host's administrator takes a card from its driver, which asks for it and waits.
+pub(crate) fn unbound(host: &Host) -> Result<(), Failure> {
+    let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
+    reading(host, &nvme)?;
+    does(host, &format!("echo {nvme} > /sys/bus/pci/drivers/vfio-pci/unbind"))?;
+    let (console, report) = wait_for_end(host)?;
+    let message = report["message"].as_str().unwrap_or_default();
+    assert_eq!(report["cause"], "fault", "{console} {report}");
+    assert!(message.contains("the host asks for it back") && message.contains(&nvme), "{report}");
+    // Free, whole, and the others are where they were.
+    let after = does(
+        host,
+        &format!(
+            "cd /sys/bus/pci/devices; ! [ -e {nvme}/driver ] && ls -d {nic}/driver && echo > {nvme}/driver_override && \
+             echo {nvme} > /sys/bus/pci/drivers/nvme/bind && while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
+             dd if=/dev/nvme0n1 of=/dev/null bs=1M count=4 iflag=direct 2> /dev/null && echo READS; pgrep -cx allod-vmm || true"
+        ),
+    )?;
+    assert!(after.contains("READS\n0\n"), "{after}");
     Ok(())
 }
