@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 32] = [
+const SCENARIOS: [Scenario; 33] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -49,6 +49,7 @@ const SCENARIOS: [Scenario; 32] = [
     shared("keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "screens", desk::input),
     shared("sound_of_the_guest_is_heard_outside", "screens", desk::sound),
     shared("functions_of_one_card_share_a_slot_and_both_work", "groups", groups::one_card),
+    // Not on AMD: behind a bridge the emulated IOMMU looks tables up in the wrong place, as the profile `amd` says.
     shared("a_group_is_refused_unless_all_of_it_is_ours_and_works_by_pin", "groups", groups::behind_a_bridge),
     shared("igb_carries_data_both_ways", "groups", transfers::igb),
     shared("by_device_files_nvme_data_of_the_guest_is_what_lies_in_the_drive", "cdev", cdevs::nvme),
@@ -63,6 +64,7 @@ const SCENARIOS: [Scenario; 32] = [
     ),
     shared("on_amd_dma_ends_where_the_guests_memory_ends", "amd", dma::amd),
     shared("on_amd_one_card_reaches_anothers_memory", "amd", dma::between_cards),
+    shared("on_amd_nvme_data_of_the_guest_is_what_lies_in_the_drive", "amd", transfers::nvme),
     shared("on_amd_a_disk_and_a_network_card_move_data", "amd", transfers::amd),
     shared("on_amd_keys_and_clicks_reach_the_guest_that_has_their_controller_alone", "amd", desk::input),
     shared("on_amd_pins_messages_and_a_card_of_two_functions_work", "amd", desk::amd),
