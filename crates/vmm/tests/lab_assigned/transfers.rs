@@ -139,13 +139,25 @@ impl Exchange {
     }
 }
 
+/// Capabilities that the host uses and no guest can, as `lspci` names them: splitting a card, function numbers beyond seven,
+/// and the card's own dealings with the host's IOMMU.
+pub(crate) const NOT_FOR_GUESTS: &str =
+    "\\(SR-IOV\\)|\\(ARI\\)|\\(ATS\\)|\\(PRI\\)|\\(PASID\\)|Address Translation Service|Page Request";
+
 /// The whole of a card that could be split.
 pub(crate) fn igb(host: &Host) -> Result<(), Failure> {
     let nic = find(host, IGB)?;
     take(host, &[&nic])?;
+    let shown = does(host, &format!("lspci -vvs {nic} | grep -cE '{NOT_FOR_GUESTS}'"))?;
+    assert!(shown.trim() != "0", "the host has nothing to keep to itself: {shown}");
     let exchange = Exchange::listen();
-    let (output, _) = guest(host, &[&nic], "", &exchange.script("igb"))?;
+    let script = format!(
+        "{TOOLS} echo KEPT $(in_host lspci -vv | grep -cE '{NOT_FOR_GUESTS}') of $(in_host lspci -n | grep -c {IGB}); {}",
+        exchange.script("igb")
+    );
+    let (output, _) = guest(host, &[&nic], TOOLS_DISK, &script)?;
     exchange.compare(&output.stdout);
+    assert!(output.stdout.contains("KEPT 0 of 1"), "{output:?}");
     assert!(output.stdout.contains("PCI-MSIX"), "{output:?}");
     Ok(())
 }
