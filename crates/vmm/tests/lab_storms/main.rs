@@ -33,6 +33,11 @@ const SCENARIOS: [Scenario; 8] = [
     shared("on_amd_a_storm_under_a_driver_ends_with_a_reset", "amd", storms::under_a_driver),
     // No card of that host can be pulled. Last, for its card has no driver then.
     shared("on_amd_a_card_taken_from_its_driver_ends_its_machine_alone", "amd", storms::unbound),
+    shared(
+        "by_device_files_a_pulled_card_ends_its_machine_and_nothing_else",
+        "cdev",
+        storms::pulled_by_device_file,
+    ),
 ];
 
 const fn shared(

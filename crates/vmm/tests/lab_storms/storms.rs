@@ -136,6 +136,12 @@ pub(crate) fn pulled(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The same without groups and containers.
+pub(crate) fn pulled_by_device_file(host: &Host) -> Result<(), Failure> {
+    does(host, "rm -f /dev/vfio/vfio; test -c /dev/iommu")?;
+    pulled(host)
+}
+
 /// The host's administrator takes a card from its driver, which asks for it and waits.
 pub(crate) fn unbound(host: &Host) -> Result<(), Failure> {
     let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
