@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 33] = [
+const SCENARIOS: [Scenario; 34] = [
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("e1000e_carries_data_both_ways", "cards", transfers::e1000e),
@@ -54,6 +54,11 @@ const SCENARIOS: [Scenario; 33] = [
     shared("igb_carries_data_both_ways", "groups", transfers::igb),
     shared("by_device_files_nvme_data_of_the_guest_is_what_lies_in_the_drive", "cdev", cdevs::nvme),
     shared("by_device_files_dma_ends_where_the_guests_memory_ends", "cdev", cdevs::dma),
+    shared(
+        "by_device_files_a_function_in_use_and_memory_that_cannot_be_had_are_refused",
+        "cdev",
+        cdevs::busy_or_too_large,
+    ),
     shared("by_device_files_functions_of_one_card_share_a_slot_and_both_work", "cdev", cdevs::one_card),
     shared("by_device_files_an_error_on_the_bus_ends_the_machine_and_says_so", "cdev", cdevs::bus_error),
     // Last of these, for its card is gone.

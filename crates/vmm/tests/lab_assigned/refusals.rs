@@ -64,7 +64,7 @@ pub(crate) fn busy_or_too_large(host: &Host) -> Result<(), Failure> {
 
     does(
         host,
-        "rm -f /tmp/report; chmod 666 /dev/kvm /dev/vfio/* /dev/vfio/devices/* /dev/iommu 2> /dev/null; true",
+        "rm -f /tmp/report; chmod 666 /dev/kvm /dev/iommu $(find /dev/vfio -type c) 2> /dev/null; true",
     )?;
     put_file(host, "/tmp/waiting-guest", &micro_guest::elf(&SAY_AND_HALT))?;
     start(
