@@ -29,6 +29,21 @@ pub(crate) fn between_cards(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What one life has let a card reach, the next does not unless its guest puts it there again.
+pub(crate) fn between_cards_after_a_reset(host: &Host) -> Result<(), Failure> {
+    let cards = carrier_and_screen(host)?;
+    let (mut first, mut second) = (Deeds::default(), Deeds::default());
+    reach(&mut first, 0);
+    first.say("FIRST ");
+    reach(&mut second, 1);
+    is_out_of_reach(&mut second, 1, 0);
+    second.say("SECOND");
+    second.power_off();
+    let said = Deeds::two_lives(first, second).run(host, &cards.each_ref().map(String::as_str))?;
+    assert!(said.contains("FIRST SECOND"), "{said}");
+    Ok(())
+}
+
 fn carrier_and_screen(host: &Host) -> Result<[String; 2], Failure> {
     // Of two with these ids the one that is no VGA.
     let screen = does(host, "lspci -Dn -d 1234:1111:0380 | cut -d' ' -f1 | head -1")?.trim().to_owned();
