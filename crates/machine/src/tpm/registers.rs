@@ -144,7 +144,11 @@ impl Registers {
                     self.ring();
                 }
             }
-            at::START if value & 1 != 0 && self.granted && !self.idle && !self.executing => self.start(),
+            // SeaBIOS does not ask to be ready before its first command (src/hw/tpm_drivers.c, crb_senddata), and QEMU starts it.
+            at::START if value & 1 != 0 && self.granted && !self.executing => {
+                self.idle = false;
+                self.start();
+            }
             _ => {}
         }
     }
@@ -355,9 +359,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_starts_without_a_locality_or_from_idle() {
+    fn nothing_starts_without_a_locality_and_all_that_does_ends_idling() {
         for (locality, request, starts) in
-            [(0, 1, false), (1, 0, false), (1, 2, false), (1, 3, false), (1, 1, true)]
+            [(0, 1, false), (1, 0, true), (1, 2, true), (1, 3, true), (1, 1, true)]
         {
             let mut tpm = registers();
             tpm.write(BUFFER_AT, &RANDOM);
@@ -365,6 +369,7 @@ mod tests {
             write(&mut tpm, at::REQUEST, request);
             write(&mut tpm, at::START, 1);
             assert_eq!(tpm.take_command().is_some(), starts, "{locality} {request}");
+            assert_eq!(read(&mut tpm, at::STATUS), 0, "{locality} {request}");
         }
     }
 
