@@ -78,6 +78,9 @@ pub(crate) fn contents(
         let mib = ((window.end() - window.start() + 1) >> 20).next_power_of_two();
         contents.file("opt/ovmf/X-PciMmio64Mb", mib.to_string().into_bytes());
     }
+    if told.board.tpm {
+        contents.file(loader::LOG_FILE, vec![0; acpi::TPM_LOG_LEN as usize]);
+    }
     // Once before the guest runs, so that a board that cannot be described is told to the owner.
     let board = told.board;
     acpi::tables(&as_set_up(&board, &SetUp::default()))?;

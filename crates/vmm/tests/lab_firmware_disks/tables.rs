@@ -29,6 +29,13 @@ pub(crate) fn tables_are_those_made(output: &Output) {
         let mut expected = made.iter().find(|table| table.id == id).unwrap().clone();
         let mut found = bytes_of(output, id.signature());
         assert_eq!(found.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0, "{id:?} {output:?}");
+        if id == TableId::Tpm2 {
+            // Firmware's log: its size and address, and the sum that counts them.
+            assert!(found[64..68] == [0, 0, 1, 0] && found[68..76] != [0; 8], "{output:?}");
+            for at in (64..76).chain([9]) {
+                (expected.bytes[at], found[at]) = (0, 0);
+            }
+        }
         if !expected.pointers.is_empty() {
             // Addresses of tables, and the sum that counts them.
             let fields = expected.pointers.iter().map(|pointer| pointer.offset..pointer.offset + pointer.len);

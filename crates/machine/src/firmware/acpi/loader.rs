@@ -4,6 +4,7 @@
 //! OvmfPkg/AcpiPlatformDxe/QemuLoader.h. Started without firmware, a guest gets the same tables from `layout`.
 
 use super::table::{Table, TableId};
+use super::tpm;
 
 /// The file with the script.
 pub const SCRIPT_FILE: &str = "etc/table-loader";
@@ -11,6 +12,8 @@ pub const SCRIPT_FILE: &str = "etc/table-loader";
 pub const RSDP_FILE: &str = "etc/acpi/rsdp";
 /// The file with all other tables.
 pub const TABLES_FILE: &str = "etc/acpi/tables";
+/// The file that becomes the log of what firmware measures into a TPM, all zeros.
+pub const LOG_FILE: &str = "etc/tpm/log";
 
 /// The files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,12 +80,10 @@ pub fn files(tables: &[Table]) -> LoaderFiles {
             {
                 field.copy_from_slice(target);
             }
-            command(&mut script, ADD_POINTER, |body| {
-                body.extend(file_name(name));
-                body.extend(file_name(TABLES_FILE));
-                body.extend((at as u32).to_le_bytes());
-                body.push(pointer.len as u8);
-            });
+            add_pointer(&mut script, name, TABLES_FILE, (at, pointer.len));
+        }
+        if table.id == TableId::Tpm2 {
+            log_area(&mut script, bytes, start);
         }
         for checksum in &table.checksums {
             let at = start + checksum.offset;
@@ -102,11 +103,31 @@ pub fn files(tables: &[Table]) -> LoaderFiles {
     LoaderFiles { script, rsdp, tables: others }
 }
 
+/// Gives the TPM's table, which begins at `start` of `tables`, an area for a log.
+fn log_area(script: &mut Vec<u8>, tables: &mut [u8], start: usize) {
+    let (size_at, address_at) = (start + tpm::LOG_SIZE_AT, start + tpm::LOG_ADDRESS_AT);
+    if let Some(size) = tables.get_mut(size_at..address_at) {
+        size.copy_from_slice(&tpm::LOG_LEN.to_le_bytes());
+    }
+    allocate(script, LOG_FILE, 1, ZONE_HIGH);
+    add_pointer(script, TABLES_FILE, LOG_FILE, (address_at, 8));
+}
+
 fn allocate(script: &mut Vec<u8>, name: &str, align: u32, zone: u8) {
     command(script, ALLOCATE, |body| {
         body.extend(file_name(name));
         body.extend(align.to_le_bytes());
         body.push(zone);
+    });
+}
+
+/// Adds where the file `to` lies to a field of the file `from`, at an offset and of a length.
+fn add_pointer(script: &mut Vec<u8>, from: &str, to: &str, (at, len): (usize, usize)) {
+    command(script, ADD_POINTER, |body| {
+        body.extend(file_name(from));
+        body.extend(file_name(to));
+        body.extend((at as u32).to_le_bytes());
+        body.push(len as u8);
     });
 }
 
@@ -127,12 +148,13 @@ fn file_name(name: &str) -> [u8; FILE_NAME_LEN] {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{LoaderFiles, files};
+    use super::{LoaderFiles, files, tpm};
     use crate::firmware::acpi::{Board, TableId, place, tables};
 
-    /// Where the test's firmware puts the two files.
+    /// Where the test's firmware puts the files.
     const RSDP: u64 = 0xf_1230;
     const TABLES: u64 = 0x7ffe_0040;
+    const LOG: u64 = 0x7ffd_0040;
 
     /// Does what firmware does with the script.
     fn execute(files: &LoaderFiles) -> BTreeMap<String, (u64, Vec<u8>)> {
@@ -141,6 +163,7 @@ mod tests {
         let name = |bytes: &[u8]| {
             String::from_utf8(bytes.split(|byte| *byte == 0).next().unwrap().to_vec()).unwrap()
         };
+        let log = vec![0; tpm::LOG_LEN as usize];
         let mut memory = BTreeMap::new();
         for command in files.script.chunks(128) {
             let file = name(&command[4..60]);
@@ -149,6 +172,7 @@ mod tests {
                     let (address, bytes, align, zone) = match file.as_str() {
                         "etc/acpi/rsdp" => (RSDP, &files.rsdp, 16, 2),
                         "etc/acpi/tables" => (TABLES, &files.tables, 64, 1),
+                        "etc/tpm/log" => (LOG, &log, 1, 1),
                         other => panic!("{other}"),
                     };
                     assert_eq!((number(command, 60), command[64]), (align, zone));
@@ -190,6 +214,22 @@ mod tests {
             let start = (table.address - address) as usize;
             assert_eq!(&bytes[start..start + table.bytes.len()], table.bytes, "{:?}", table.id);
         }
+    }
+
+    #[test]
+    fn firmware_has_an_area_to_log_what_it_measures() {
+        let mut board = Board::new(vec![0]);
+        board.tpm = true;
+        let tables = tables(&board).unwrap();
+        let memory = execute(&files(&tables));
+        let placement = place(&tables, RSDP, TABLES..TABLES + 0x1_0000).unwrap();
+        let table = placement.tables.iter().find(|table| table.id == TableId::Tpm2).unwrap();
+        let start = (table.address - TABLES) as usize;
+        let placed = &memory["etc/acpi/tables"].1[start..start + table.bytes.len()];
+        assert_eq!((&placed[..9], &placed[10..64]), (&table.bytes[..9], &table.bytes[10..64]));
+        assert_eq!(placed[64..], [&0x1_0000_u32.to_le_bytes()[..], &LOG.to_le_bytes()].concat());
+        assert_eq!(placed.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+        assert!(memory.contains_key("etc/tpm/log"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use acpi_tables::mcfg::MCFG;
 pub use board::{Board, BoardError, Ecam, PowerBlock, SerialPort, intx_gsi};
 pub use layout::{Placed, Placement, PlacementError, place};
 pub use table::{Checksum, Pointer, Table, TableId};
+pub(crate) use tpm::LOG_LEN as TPM_LOG_LEN;
 
 /// The maker's name in every table.
 const OEM_ID: [u8; 6] = *b"ALLOD ";
