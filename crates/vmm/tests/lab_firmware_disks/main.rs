@@ -53,6 +53,8 @@ const LOOK: &str = "cd /sys/firmware/acpi/tables; for t in APIC FACP FACS DSDT M
                     for n in 0 4; do echo measured$n=$(cat /sys/class/tpm/tpm0/pcr-sha256/$n); done; \
                     mount -t securityfs none /sys/kernel/security; \
                     echo logged=$(head -c 64 /sys/kernel/security/tpm0/binary_bios_measurements | tr -cd A-Za-z); cat /sys/class/dmi/id/product_serial; \
+                    cd /sys/class/dmi/id; echo dmi $(cat sys_vendor product_name product_uuid); \
+                    dmesg | grep OS.now.controls; \
                     cat /proc/iomem; ls -d /sys/firmware/efi; dmesg | grep -i bios.bug";
 
 /// The table that describes it names one address that firmware chooses: that of its log.
@@ -110,6 +112,8 @@ fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &st
         direct.stdout.contains("table TPM2 76 ") && direct.stdout.contains("measured0=0000"),
         "{direct:?}"
     );
+    assert_eq!(dmi(output), dmi(&direct), "{output:?} {direct:?}");
+    assert!(dmi(output).starts_with("dmi Allod "), "{output:?}");
     let length = |line: &str| line.split(' ').nth(2).map(str::to_owned);
     for name in ["FACP", "FACS", "DSDT", "MCFG", "TPM2"] {
         assert_eq!(
@@ -120,7 +124,13 @@ fn agrees_with_a_start_without_firmware(host: &Host, output: &Output, disks: &st
     }
     for output in [output, &direct] {
         assert!(output.stdout.contains("\nanna\r"), "the serial number: {output:?}");
+        assert!(output.stdout.contains("_OSC: OS now controls ["), "{output:?}");
         assert!(!output.stdout.to_lowercase().contains("bios bug"), "{output:?}");
     }
     Ok(())
+}
+
+/// Vendor, name and UUID, as SMBIOS tells them.
+fn dmi(output: &Output) -> &str {
+    output.stdout.lines().find(|line| line.starts_with("dmi ")).unwrap_or("no dmi").trim_end()
 }
