@@ -110,14 +110,44 @@ fn what_a_person_types_reaches_the_guest(host: &Host) -> Result<(), Failure> {
     let seen = does(
         host,
         "allod view /tmp/display-control.sock --listen unix:/tmp/display-view.sock --name desk > /dev/null 2>&1 & \
-         while [ ! -e /tmp/display-view.sock ]; do sleep 0.1; done; \
-         (printf 'RFB 003.008\\n\\001\\001\\003\\000\\000\\000\\000\\000\\002\\200\\001\\340'; sleep 3) | \
+         while [ ! -e /tmp/display-view.sock ]; do sleep 0.1; done; : > /tmp/display-seen; \
+         (printf 'RFB 003.008\\n\\001\\001\\003\\000\\000\\000\\000\\000\\002\\200\\001\\340'; \
+         for i in $(seq 600); do [ $(stat -c %s /tmp/display-seen) -le 1228800 ] || break; sleep 0.1; done) | \
          socat -t 5 - UNIX-CONNECT:/tmp/display-view.sock > /tmp/display-seen; wc -c < /tmp/display-seen; \
          head -c 12 /tmp/display-seen",
     )?;
     let size: usize = seen.lines().next().unwrap().trim().parse().unwrap();
     assert!(seen.contains("RFB 003.008") && size > 640 * 480 * 4, "{seen}");
+    a_port_is_for_those_who_know_the_password(host)?;
     end(host)
+}
+
+/// A viewer on a port enciphers the challenge by DES, whose key is the password with each byte's bits reversed (RFC 6143,
+/// section 7.2.2): `answer KEY` does so, and gives what it is told in hexadecimal digits.
+const VIEWER: &str = r#"ip link set lo up; echo secret > /tmp/display-password
+    allod view /tmp/display-control.sock --listen 127.0.0.1:5907 --password-file /tmp/display-password > /tmp/display-port 2>&1 &
+    until grep -q 'viewers connect' /tmp/display-port; do sleep 0.1; done
+    answer() {
+        exec 3<> /dev/tcp/127.0.0.1/5907; head -c 12 <&3; printf 'RFB 003.008
+' >&3
+        [ "$(head -c 2 <&3 | od -An -tx1)" = ' 01 02' ] || echo other security
+        head -c 16 <&3 | openssl enc -des-ecb -nopad -K $1 -provider legacy -provider default >&3
+        printf '' >&3; echo told $(head -c 8 <&3 | od -An -tx1)
+        exec 3>&-
+    }
+    answer cea6c64ea62e0000; answer cea6c64ea62ece00
+    for i in $(seq 100); do grep 'a viewer was let go' /tmp/display-port && break; sleep 0.1; done"#;
+
+fn a_port_is_for_those_who_know_the_password(host: &Host) -> Result<(), Failure> {
+    let said = does(host, VIEWER)?;
+    // Let in and told of a picture of 640 by 480; kept out, and told that a reason of 14 letters follows.
+    for told in ["told 00 00 00 00 02 80 01 e0\n", "told 00 00 00 01 00 00 00 0e\n"] {
+        assert!(said.contains(told), "no `{told}`: {said}");
+    }
+    assert!(said.contains("a viewer was let go: it does not know the password"), "{said}");
+    let open = host.run_within("allod view /tmp/display-control.sock --listen 127.0.0.1:5908 2>&1", LIMIT)?;
+    assert!(open.status == 2 && open.stdout.contains("give it a --password-file"), "{open:?}");
+    Ok(())
 }
 
 /// Adds to the RAM disk the drivers of both pointers, and the guest's work: it listens to the mouse, which is all it has a
