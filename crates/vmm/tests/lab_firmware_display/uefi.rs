@@ -15,6 +15,26 @@ const ROWS: usize = 31;
 const WORD: &str = "allod";
 const PROMPT: &str = "Shell> echo ";
 
+/// What firmware writes is on a VGA too, which was the host's boot display: a driver of OVMF's shows it, and no BIOS.
+pub(crate) fn boot_vga(host: &Host) -> Result<(), Failure> {
+    let found = does(host, "lspci -Dn -d 1234:1111:0300 | cut -d' ' -f1")?;
+    let card = found.trim();
+    take(host, &[card])?;
+    begin(host, &format!("--firmware uefi --device {card},rom=none"), "Shell>")?;
+    let text = shot(host, "console0")?.console(COLUMNS, ROWS);
+    // The greeting, in which the same letter has the same shape.
+    let is_greeting = |row: &Vec<[u8; 19]>| {
+        let letters: Vec<_> = GREETING.chars().zip(row).collect();
+        letters
+            .iter()
+            .all(|(letter, shape)| letters.iter().all(|(other, same)| (letter == other) == (shape == same)))
+    };
+    assert!(text.iter().any(is_greeting), "no `{GREETING}`");
+    end(host)
+}
+
+const GREETING: &str = "UEFI Interactive Shell v2.";
+
 pub(crate) fn shell(host: &Host) -> Result<(), Failure> {
     let found = does(
         host,
