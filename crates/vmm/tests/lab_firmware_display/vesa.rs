@@ -14,8 +14,12 @@ const LINES: usize = 5;
 /// The colours by the palette that the card's BIOS loads, and which of red, green and blue is lit then.
 const COLORS: [(u8, [bool; 3]); 2] = [(4, [true, false, false]), (2, [false, true, false])];
 
-/// What it says on the serial port when it is done.
+/// What it says on the serial port when it is done: the bit that lets VGA through, of the port above the card, and this.
 const DONE: &str = "VESA mode is set";
+/// Where configuration space shows the Bridge Control register of that port, by the legacy way, and the bit (PCI Local Bus 3.0,
+/// section 3.2.2.3.2; PCI-to-PCI Bridge Architecture 1.2, section 3.2.5.18).
+const BRIDGE_CONTROL: u32 = 1 << 31 | 16 << 11 | 0x3c;
+const VGA_ENABLE: u8 = 1 << 3;
 
 /// The boot sector.
 fn sector() -> Vec<u8> {
@@ -31,6 +35,12 @@ fn sector() -> Vec<u8> {
         code.extend(u16::try_from(SIZE.0 * LINES / 2).unwrap().to_le_bytes());
         code.extend([0xf3, 0xab]);
     }
+    // `mov eax, BRIDGE_CONTROL; mov dx, 0xcf8; out dx, eax; mov dx, 0xcfe; in al, dx; and al, VGA_ENABLE; add al, '0'`
+    code.extend([0x66, 0xb8]);
+    code.extend(BRIDGE_CONTROL.to_le_bytes());
+    code.extend([0xba, 0xf8, 0x0c, 0x66, 0xef, 0xba, 0xfe, 0x0c, 0xec, 0x24, VGA_ENABLE, 0x04, b'0']);
+    // `mov dx, 0x3f8; out dx, al`
+    code.extend([0xba, 0xf8, 0x03, 0xee]);
     // `call` the next instruction; `pop si; add si,` what is left of the code`; push cs; pop ds`
     code.extend([0xe8, 0, 0, 0x5e, 0x83, 0xc6, 20, 0x0e, 0x1f]);
     // again: `lodsb; test al, al; jz` end; `mov dx, 0x3f8; out dx, al; jmp` again; end: `hlt; jmp` end
@@ -48,6 +58,8 @@ pub(crate) fn mode(host: &Host) -> Result<(), Failure> {
     begin(host, &format!("--firmware bios --primary {card},rom={ROM} --disk /tmp/vesa-disk"), DONE)?;
     let shown = shot(host, "vga0")?;
     assert_eq!((shown.width, shown.height), SIZE);
+    let said = does(host, "cat /tmp/fd-console")?;
+    assert!(said.contains(&format!("{VGA_ENABLE}{DONE}")), "the port lets no VGA through: {said}");
     let lines = COLORS.iter().flat_map(|(_, lit)| [lit; LINES]);
     for (y, lit) in lines.enumerate() {
         let same = (0..SIZE.0).all(|x| shown.pixel(x, y).map(|level| level > 0x80) == *lit);
