@@ -1,6 +1,7 @@
 //! Machines with firmware, run in the lab's host; what scenarios of firmware share.
 
 pub(crate) mod disks;
+pub(crate) mod kills;
 
 use std::time::Duration;
 
@@ -22,4 +23,17 @@ pub(crate) fn machine(host: &Host, flags: &str) -> Result<(Output, serde_json::V
     )?;
     let report = run(host, "cat /tmp/fw-report")?.stdout;
     Ok((output, serde_json::from_str(&report).unwrap_or_default()))
+}
+
+/// The text without what moves the terminal's cursor.
+pub(crate) fn without_escapes(text: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = text.split('\x1b');
+    plain.extend(parts.next());
+    for part in parts {
+        plain.extend(
+            part.find(|letter: char| letter.is_ascii_alphabetic()).and_then(|end| part.get(end + 1..)),
+        );
+    }
+    plain
 }

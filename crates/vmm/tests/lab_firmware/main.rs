@@ -18,7 +18,8 @@ mod screen;
 use std::process::ExitCode;
 
 use firmware::disks::{self, shell_disk};
-use firmware::{LIMIT, machine, run};
+use firmware::kills::{self, KEPT, OURS};
+use firmware::{LIMIT, machine, run, without_escapes};
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, greeting};
 
@@ -87,11 +88,6 @@ fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<()
     Ok(())
 }
 
-/// The variable's value as the shell shows it.
-const KEPT: &str = "72 65 76 6F";
-
-const OURS: &str = "-guid 7235c51c-0c80-4cab-87ac-3b084a6304b1";
-
 fn variables_stay_over_a_restart(host: &Host) -> Result<(), Failure> {
     run(host, "rm -f /tmp/fw-vars")?;
     let flags = "--firmware uefi --vars /tmp/fw-vars";
@@ -115,46 +111,9 @@ fn variables_stay_over_a_restart(host: &Host) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A few places, for every day; `soak_firmware` has more.
 fn variables_stay_when_the_machine_is_killed_while_it_writes_others(host: &Host) -> Result<(), Failure> {
-    run(host, "rm -f /tmp/fw-vars")?;
-    let flags = "--memory 512M --firmware uefi --vars /tmp/fw-vars";
-    let script = format!(
-        "setvar Kept {OURS} -nv -bs -rt =0x6F766572\r\nfor %a run (1 5000)\r\n\
-         setvar Other {OURS} -nv -bs -rt =0x%a\r\necho round %a\r\nendfor\r\n"
-    );
-    let disk = shell_disk(host, &script)?;
-    for round in [5, 12] {
-        // Killed at a line of its output, which is in the middle of what comes next.
-        let output = run(
-            host,
-            &format!(
-                "allod run {flags} --disk {disk} < /dev/null | while read -r line; do echo \"$line\"; case \"$line\" in \
-                 *'round {round}'*) kill -9 $(pidof allod-vmm);; esac; done"
-            ),
-        )?;
-        assert!(output.stdout.contains(&format!("round {round}")), "{output:?}");
-    }
-    let show = shell_disk(host, &format!("setvar Kept {OURS}\r\nsetvar Other {OURS}\r\nreset -s\r\n"))?;
-    let (output, report) = machine(host, &format!("--firmware uefi --vars /tmp/fw-vars --disk {show}"))?;
-    let text = without_escapes(&output.stdout);
-    assert!(text.contains(KEPT), "{output:?}");
-    // The other one has a whole value, of the last round or of the one before.
-    assert_eq!(text.matches(" Bytes").count(), 2, "{output:?}");
-    assert_eq!(report["cause"], "power-off", "{output:?}");
-    Ok(())
-}
-
-/// The text without what moves the terminal's cursor.
-fn without_escapes(text: &str) -> String {
-    let mut plain = String::new();
-    let mut parts = text.split('\x1b');
-    plain.extend(parts.next());
-    for part in parts {
-        plain.extend(
-            part.find(|letter: char| letter.is_ascii_alphabetic()).and_then(|end| part.get(end + 1..)),
-        );
-    }
-    plain
+    kills::leave_variables(host, &[("pwritev", 2), ("fdatasync", 3)])
 }
 
 fn files_that_are_no_firmware_are_refused(host: &Host) -> Result<(), Failure> {

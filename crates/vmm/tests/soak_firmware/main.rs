@@ -1,4 +1,4 @@
-//! Firmware over and over with a card of the host, and Debian's installer from a disc.
+//! Firmware over and over with a card of the host, and killed at its writes; and Debian's installer from a disc.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
 
@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use firmware::disks::greeting_disks;
+use firmware::kills;
 use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, Output, greeting};
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     run_all(&[
         scenario("a_bios_starts_twenty_times_with_an_assigned_primary_display", "vga", bios),
         scenario("uefi_firmware_starts_twenty_times_with_two_assigned_cards", "cards", uefi),
+        scenario("variables_stay_over_twenty_kills_at_writes", "plain", variables),
         scenario("the_installer_of_debian_starts_from_a_disc", "plain", installer),
     ])
 }
@@ -111,6 +113,13 @@ fn uefi(host: &Host) -> Result<(), Failure> {
     let cards = take(host, &["1234:1111", "1b36:0010"])?;
     let devices: String = cards.iter().map(|card| format!("--device {card} ")).collect();
     starts(host, &format!("--firmware uefi {devices} {}", disks.by_uefi), greeting::BY_UEFI)
+}
+
+/// Ten machines killed at a write each, and ten between a write and what flushes it.
+fn variables(host: &Host) -> Result<(), Failure> {
+    let kills: Vec<(&str, u32)> =
+        ["pwritev", "fdatasync"].iter().flat_map(|call| (1..=10).map(|number| (*call, number))).collect();
+    kills::leave_variables(host, &kills)
 }
 
 /// Makes a disc as that of the installer for networks is made: isolinux for a BIOS, GRUB for UEFI. busybox makes FAT32 alone,
