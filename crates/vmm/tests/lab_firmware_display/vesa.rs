@@ -3,7 +3,7 @@
 use lab::{Failure, Host};
 
 use super::bios::{CIRRUS, ROM};
-use super::{begin, end, find, put_disk, shot, take};
+use super::{begin, does, end, find, put_disk, shot, take};
 
 /// The mode: 800x600, a byte a pixel, its memory left as it is (VESA BIOS Extension 3.0, section 3 and function 02h). To
 /// clear it the BIOS would write it through the legacy window, where each write is trapped.
