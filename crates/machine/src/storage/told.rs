@@ -14,7 +14,7 @@ use crate::events::{Event, Events};
 
 /// So many writes in a row go well before it is told that they do: on a full disk those to places that the file has already
 /// do at any time.
-const WELL: u32 = 64;
+const WELL: u32 = 3;
 /// Notes of one disk in one life of the machine at most.
 const MOST_NOTES: u32 = 32;
 
