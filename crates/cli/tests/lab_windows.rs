@@ -55,7 +55,7 @@ fn a_seat_for_windows_has_nothing_that_windows_has_no_driver_for(host: &Host) ->
     ] {
         let said = host.run_within(
             &format!(
-                "cd /tmp; truncate -s 8M wi-disk; mkdir -p wi; xorriso -as mkisofs -quiet -o wi.iso wi; \
+                "cd /tmp; truncate -s 8M wi-disk; mkdir -p wi; echo disc > wi/disc; xorriso -as mkisofs -quiet -o wi.iso wi; \
                  cat > wi.toml <<'END'\n{}END\nallod up wi.toml >&2 && for i in $(seq 2400); do \
                  allod logs anna | grep -q 'all told' && break; sleep 0.1; done; allod logs anna; \
                  allod down anna >&2",
