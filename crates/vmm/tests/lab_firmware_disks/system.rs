@@ -43,7 +43,7 @@ const RAM_DISK: &str = "for m in crc32c_generic ext4 virtio_blk nvme button evde
     cat > fd-ram/init <<'END'\n#!/bin/busybox sh\nPATH=/bin\nmount -t proc proc /proc; mount -t devtmpfs devtmpfs /dev\n\
     for m in $(cat /order); do insmod /modules/$m 2> /dev/null; done\n\
     until root=$(findfs LABEL=root); do sleep 0.1; done\n\
-    mkdir /root; mount -t ext4 $root /root && mount --move /dev /root/dev && exec switch_root /root /sbin/init\nEND\n\
+    mkdir /system; mount -t ext4 $root /system && mount --move /dev /system/dev && exec switch_root /system /sbin/init\nEND\n\
     chmod 755 fd-ram/init; (cd fd-ram; find . | busybox cpio -o -H newc 2> /dev/null) | cat /boot/guest-initrd - > fd-root/boot/initrd; \
     cp /boot/vmlinuz fd-root/boot/vmlinuz";
 
