@@ -1,8 +1,8 @@
 //! Runs scenarios: checks that need a virtual host, several of which may share one boot.
 //!
 //! A scenario is a function that is given a running host. It panics (by an assertion) when what it tests is
-//! wrong, and hands on the lab's own failures with `?`. A host whose kernel has complained meanwhile fails it, too. A hung emulator is no word about what is tested: the
-//! scenario is tried once more, and that is counted and printed. A lab that cannot be had, or a program that is
+//! wrong, and hands on the lab's own failures with `?`. A host whose kernel has complained meanwhile fails it, too. A hung
+//! emulator is no word about what is tested: the scenario is tried once more, and that is counted and printed. A lab that cannot be had, or a program that is
 //! not built, is a skip that says so aloud; with `ALLOD_LAB_REQUIRED` set it is a failure. Test targets with
 //! `harness = false` hand their list to [`run_all`].
 

@@ -122,9 +122,10 @@ impl Hardware {
         let declared: Vec<_> = bars.iter().map(|bar| bar.bar).collect();
         let view = config::build(&snapshot, &declared, rom_size, offered)?;
         let facts = facts(&snapshot, declared, &view, &terms);
+        let trapped: Vec<_> = Doors::of(&facts).trapped().collect();
         for bar in &mut bars {
             view.msix_layout().into_iter().for_each(|layout| bar.cut_around(layout));
-            Doors::of(&facts).trapped().for_each(|(index, bytes)| bar.trap(index, &bytes));
+            trapped.iter().for_each(|(index, bytes)| bar.trap(*index, bytes));
         }
         let legacy_vga = match terms.legacy_vga {
             true => Some(LegacyVga::of(device.as_ref())?.ok_or(ExamineError::NoLegacyVga)?),

@@ -48,7 +48,7 @@ struct Shortcut {
     write: DwordWrite,
     event: Arc<EventFd>,
     // While the BAR is somewhere.
-    _bell: Option<Box<dyn Send>>,
+    bell: Option<Box<dyn Send>>,
 }
 
 impl Shortcuts {
@@ -81,7 +81,7 @@ impl Shortcuts {
         }
         let place = state.placed.get(&write.bar).copied();
         let bell = place.and_then(|place| self.ring(place, write, &event));
-        state.made.push(Shortcut { write, event, _bell: bell });
+        state.made.push(Shortcut { write, event, bell });
     }
 
     fn ring(&self, place: u64, write: DwordWrite, event: &Arc<EventFd>) -> Option<Box<dyn Send>> {
@@ -106,7 +106,7 @@ impl Shortcuts {
             None => state.placed.remove(&bar),
         };
         for shortcut in state.made.iter_mut().filter(|shortcut| shortcut.write.bar == bar) {
-            shortcut._bell = place.and_then(|place| self.ring(place, shortcut.write, &shortcut.event));
+            shortcut.bell = place.and_then(|place| self.ring(place, shortcut.write, &shortcut.event));
         }
     }
 
