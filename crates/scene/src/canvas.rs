@@ -98,13 +98,20 @@ impl<'a> Canvas<'a> {
     }
 
     /// Fills a disc around a middle.
-    pub fn disc(&mut self, (x, y): (u32, u32), radius: u32, color: Color) {
-        for line in y.saturating_sub(radius)..=y.saturating_add(radius) {
-            let height = u64::from(line.abs_diff(y));
-            let half = (u64::from(radius).pow(2) - height.pow(2)).isqrt() as u32;
-            let left = x.saturating_sub(half);
-            let right = x.saturating_add(half).saturating_add(1);
-            self.fill(Area { x: left, y: line, width: right - left, height: 1 }, color);
+    pub fn disc(&mut self, middle: (u32, u32), radius: u32, color: Color) {
+        for (y, (left, right)) in spans(middle, radius) {
+            self.fill(Area { x: left, y, width: right - left, height: 1 }, color);
+        }
+    }
+
+    /// Fills what of a disc is not covered by one of the same size around `other`, and touches no pixel of that.
+    pub fn crescent(&mut self, middle: (u32, u32), other: (u32, u32), radius: u32, color: Color) {
+        for (y, (left, right)) in spans(middle, radius) {
+            // Where the other has no such line, nothing is covered.
+            let (from, to) = span(other, radius, y).unwrap_or((right, right));
+            for (left, right) in [(left, right.min(from)), (left.max(to), right)] {
+                self.fill(Area { x: left, y, width: right.saturating_sub(left), height: 1 }, color);
+            }
         }
     }
 
@@ -124,6 +131,19 @@ impl<'a> Canvas<'a> {
     fn offset(&self, x: u32, y: u32) -> Option<usize> {
         (x < self.width && y < self.height).then(|| y as usize * self.pitch + x as usize * PIXEL)
     }
+}
+
+/// Returns each line of a disc with its first column and the one behind its last.
+fn spans(middle: (u32, u32), radius: u32) -> impl Iterator<Item = (u32, (u32, u32))> {
+    let lines = middle.1.saturating_sub(radius)..=middle.1.saturating_add(radius);
+    lines.filter_map(move |line| Some((line, span(middle, radius, line)?)))
+}
+
+/// Returns a disc's first column on a line and the one behind its last, if it reaches that line.
+fn span((x, y): (u32, u32), radius: u32, line: u32) -> Option<(u32, u32)> {
+    let square = u64::from(radius).pow(2).checked_sub(u64::from(line.abs_diff(y)).pow(2))?;
+    let half = square.isqrt() as u32;
+    Some((x.saturating_sub(half), x.saturating_add(half).saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -153,11 +173,34 @@ mod tests {
         canvas.fill(Area { x: 14, y: 6, width: u32::MAX, height: u32::MAX }, Color::WHITE);
         canvas.disc((0, 0), 2, Color::WHITE);
         canvas.disc((1000, 1000), 5, Color::WHITE);
+        canvas.crescent((1000, 1000), (1, 1), 5, Color::WHITE);
         canvas.text((10, 7), 3, Color::WHITE, "cut off");
         assert_eq!(canvas.pixel(15, 7), Some(Color::WHITE));
         assert_eq!(canvas.pixel(13, 5), Some(Color { red: 0, green: 0, blue: 0 }));
         assert_eq!(canvas.pixel(2, 0), Some(Color::WHITE));
         assert_eq!(canvas.pixel(2, 1), Some(Color { red: 0, green: 0, blue: 0 }));
         assert_eq!(canvas.pixel(16, 0), None);
+    }
+
+    #[test]
+    fn a_crescent_is_a_disc_without_another() {
+        const RADIUS: u32 = 5;
+        let (before, around) = ((10, 10), Color::of_hue(0, 100));
+        let drawn = |draw: &dyn Fn(&mut Canvas)| {
+            let mut memory = vec![0; 32 * 32 * PIXEL];
+            draw(&mut Canvas::new(&mut memory, 32, 32, 32 * PIXEL));
+            memory
+        };
+        for after in [(10, 10), (11, 13), (7, 10), (10, 4), (16, 16), (20, 21), (25, 9)] {
+            let one = drawn(&|canvas| {
+                canvas.disc(after, RADIUS, Color::WHITE);
+                canvas.crescent(before, after, RADIUS, around);
+            });
+            let other = drawn(&|canvas| {
+                canvas.disc(before, RADIUS, around);
+                canvas.disc(after, RADIUS, Color::WHITE);
+            });
+            assert!(one == other, "{after:?}");
+        }
     }
 }

@@ -63,7 +63,7 @@ pub enum Difference {
 /// Returns the middle of the disc when the picture shows the scene of `facts`, or what differs.
 ///
 /// Band and typed text are compared pixel by pixel; the disc may be anywhere on its ground, but has to be whole up to
-/// a frame's movement, because a picture may be taken while the disc is drawn.
+/// a few frames' movement, because a picture may be taken, line by line, while the disc is drawn.
 pub fn judge(picture: &Picture, facts: &Facts) -> Result<(u32, u32), Difference> {
     let (width, height) = (picture.width, picture.height);
     if picture.bytes.len() != width as usize * height as usize * 3 {
@@ -113,7 +113,7 @@ fn find_disc(picture: &Picture, expected: &Canvas, layout: &Layout) -> Result<(u
         return Err(Difference::Ground(strange));
     }
     let disc = (std::f64::consts::PI * f64::from(layout.radius()).powi(2)) as usize;
-    // Half drawn or half wiped out is within the bounds; a screen full of white, or none, is not.
+    // Two places of it at once, or parts of them, are within the bounds; a screen full of white, or none, is not.
     if white < disc / 3 || white > disc * 2 {
         return Err(Difference::Disc { found: white, expected: disc });
     }

@@ -70,13 +70,15 @@ impl Layout {
     }
 
     /// Moves the disc from where it was in the frame before; returns the part of the screen that changed.
+    ///
+    /// At every moment between, a whole disc is there: a picture may be taken at any of them, and a machine among others
+    /// may be stopped at one for as long as those have the processor.
     pub fn move_disc(&self, canvas: &mut Canvas, facts: &Facts, frame: u64) -> Area {
-        let ground = Color::of_hue(facts.hue, GROUND_PERCENT);
-        let radius = self.radius();
+        let (radius, at) = (self.radius(), self.disc_at(frame));
+        canvas.disc(at, radius, Color::WHITE);
         if let Some(before) = frame.checked_sub(1) {
-            canvas.disc(self.disc_at(before), radius, ground);
+            canvas.crescent(self.disc_at(before), at, radius, Color::of_hue(facts.hue, GROUND_PERCENT));
         }
-        canvas.disc(self.disc_at(frame), radius, Color::WHITE);
         self.ground()
     }
 
