@@ -28,6 +28,8 @@ pub(super) struct Outcome {
     /// What the failed tests of cargo's runner said, and their names.
     said: BTreeMap<String, Vec<String>>,
     speaker: String,
+    /// What tests said from their panic on that said it at once (`--nocapture`), of which some may have wanted it.
+    aloud: BTreeMap<String, VecDeque<String>>,
     /// The last lines, of which a scenario's failure takes what belongs to it.
     recent: VecDeque<String>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Outcome {
 enum List {
     #[default]
     None,
+    /// None yet: a test has panicked, and what follows is what it says of that.
+    Aloud,
     /// Tests that passed: what each of them said, and names.
     Passed,
     Failed,
@@ -66,10 +70,7 @@ impl Outcome {
         if verdict {
             self.recent.clear();
         } else {
-            if self.recent.len() == KEPT_LINES {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(line.to_owned());
+            keep(&mut self.recent, line);
         }
         verdict || line.ends_with(" ... FAILED")
     }
@@ -89,11 +90,25 @@ impl Outcome {
             }
             (List::Failed, _, None, name) => match (self.said.get_mut(&self.speaker), name) {
                 (Some(said), _) => said.push(line.to_owned()),
-                // No test speaks: the list of names, which knows those too that said nothing.
-                (None, Some(name)) => drop(self.said.entry(name.to_owned()).or_default()),
+                // No test speaks: the list of names, which knows those too that said nothing, or all of it at once.
+                (None, Some(name)) => {
+                    let aloud = self.aloud.remove(name).unwrap_or_default();
+                    self.said.entry(name.to_owned()).or_insert_with(|| aloud.into());
+                }
                 (None, None) => {}
             },
-            _ => {}
+            (List::None | List::Aloud, ..) => self.hear(line),
+            (List::Passed, ..) => {}
+        }
+    }
+
+    /// Keeps a line that a test says while it runs, if it has panicked.
+    fn hear(&mut self, line: &str) {
+        if let Some(name) = panicked(line) {
+            (self.list, self.speaker) = (List::Aloud, name.to_owned());
+        }
+        if self.list == List::Aloud {
+            keep(self.aloud.entry(self.speaker.clone()).or_default(), line);
         }
     }
 
@@ -115,6 +130,20 @@ impl Outcome {
         }
         Findings { tests: Some(tests), problems, skips: [self.skips, self.counted_skips].concat() }
     }
+}
+
+/// Returns the name in a line such as `thread 'a::b' (42) panicked at src/a.rs:1:2:`; a test's thread has the test's.
+fn panicked(line: &str) -> Option<&str> {
+    let (name, rest) = line.strip_prefix("thread '")?.split_once('\'')?;
+    rest.contains(" panicked at ").then_some(name)
+}
+
+/// Adds a line to the last ones.
+fn keep(lines: &mut VecDeque<String>, line: &str) {
+    if lines.len() == KEPT_LINES {
+        lines.pop_front();
+    }
+    lines.push_back(line.to_owned());
 }
 
 /// A failure's name, and the last lines of what was said before it.
@@ -183,6 +212,26 @@ mod tests {
             BAD,
         ];
         check(&said, false, (4, 2, 0), &["a::b\n        left: 1\n            right: 2", "a::c"]);
+    }
+
+    #[test]
+    fn what_a_test_says_at_once_is_told_if_it_failed() {
+        let said = [
+            "thread 'a::b' (42) panicked at src/a.rs:1:2:",
+            "it was red",
+            "    because of c",
+            "thread 'a::wanted' panicked at src/a.rs:9:2:",
+            "as it should",
+            "F.",
+            "failures:",
+            "",
+            "failures:",
+            "    a::b",
+            "",
+            BAD,
+        ];
+        let told = [said[0], said[1], said[2]].map(|line| format!("\n        {line}")).concat();
+        check(&said, false, (4, 2, 0), &[&format!("a::b{told}")]);
     }
 
     #[test]
