@@ -2,12 +2,13 @@
 //!
 //! Set-up, checks, unit and component tests, release binaries, then the lab's scenarios: integration tests whose names
 //! begin with `lab_`, as many side by side as there are processors, because each keeps one busy with an emulated machine.
-//! `cargo xtask soak` runs those that begin with `soak_`: the same, too long for every day. What they print is kept in
-//! logs; shown are verdicts, and what a failed one said. Not here: what is tested. `main` calls this.
+//! `cargo xtask soak` runs those that begin with `soak_`, and the scenarios within the others that do: the same, too long for
+//! every day. What they print is kept in logs; shown are verdicts, and what a failed one said. Not here: what is tested.
+//! `main` calls this.
 
 mod outcome;
 
-use crate::process::{cargo, follow, run as run_command};
+use crate::process::{capture, cargo, follow, run as run_command};
 use crate::report::{Findings, Report};
 use crate::workspace::{Crate, Workspace};
 use crate::{check, setup};
@@ -60,7 +61,7 @@ pub(crate) struct Options {
 /// What to let run long.
 #[derive(Args)]
 pub(crate) struct SoakOptions {
-    /// Run this one only (`soak_` in front may be left out).
+    /// Run this file only (`soak_` or `lab_` in front may be left out).
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }
@@ -78,17 +79,34 @@ pub(crate) fn run(options: &Options, workspace: &Workspace, report: &mut Report)
         unit_tests(&others, workspace, report);
     }
     if !options.unit {
-        run_scenarios(&chosen, SCENARIO_SECONDS, ready, workspace, report);
+        run_scenarios(&chosen, &Rate::Daily, ready, workspace, report);
     }
     Ok(())
 }
 
 /// Runs what is too long for every day as phases of `report`.
 pub(crate) fn soak(options: &SoakOptions, workspace: &Workspace, report: &mut Report) -> Result<()> {
-    let chosen = chosen(&Targets::of(workspace).soaks, options.name.as_deref())?;
+    let Targets { scenarios, soaks, .. } = Targets::of(workspace);
+    let chosen = chosen(&[soaks, scenarios].concat(), options.name.as_deref())?;
     let ready = setup::run(&setup::Options::default(), workspace, report);
-    run_scenarios(&chosen, SOAK_SECONDS, ready, workspace, report);
+    run_scenarios(&chosen, &Rate::Soak, ready, workspace, report);
     Ok(())
+}
+
+/// How often something runs.
+enum Rate {
+    Daily,
+    Soak,
+}
+
+impl Rate {
+    /// When a file of scenarios is taken to hang.
+    fn seconds(&self) -> u32 {
+        match self {
+            Rate::Daily => SCENARIO_SECONDS,
+            Rate::Soak => SOAK_SECONDS,
+        }
+    }
 }
 
 fn announce(unit: bool, scenarios: usize) {
@@ -118,6 +136,25 @@ impl Target {
 
     fn is_soak(&self) -> bool {
         self.name.starts_with(SOAK)
+    }
+
+    /// What runs it; arguments are its own.
+    fn command(&self) -> Command {
+        cargo(&["test", "--quiet", "--package", &self.package, "--test", &self.name, "--"])
+    }
+
+    /// The name of what it is to run at a rate, where that is not all that it does by itself.
+    fn filter(&self, rate: &Rate) -> Option<&'static str> {
+        (matches!(rate, Rate::Soak) && !self.is_soak()).then_some(SOAK)
+    }
+
+    /// Tells whether there is anything in it to run at a rate; it has been built. What cannot be asked is run, and says why.
+    fn has_some(&self, rate: &Rate) -> bool {
+        let Some(filter) = self.filter(rate) else { return true };
+        let listed = capture(self.command().arg("--list"));
+        listed.map_or(true, |(status, names)| {
+            !status.success() || names.lines().any(|name| name.starts_with(filter))
+        })
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -183,7 +220,7 @@ pub(crate) fn build_release(report: &mut Report) -> bool {
     })
 }
 
-fn run_scenarios(chosen: &[Target], seconds: u32, ready: bool, workspace: &Workspace, report: &mut Report) {
+fn run_scenarios(chosen: &[Target], rate: &Rate, ready: bool, workspace: &Workspace, report: &mut Report) {
     if !ready {
         report.phase("scenarios", || Ok(Findings::skipped("the lab was not set up, see above")));
         return;
@@ -193,17 +230,19 @@ fn run_scenarios(chosen: &[Target], seconds: u32, ready: bool, workspace: &Works
         report.phase("scenarios", || Ok(Findings::skipped("not everything was built, see above")));
         return;
     }
+    let chosen: Vec<&Target> = chosen.iter().filter(|target| target.has_some(rate)).collect();
     let programs = workspace.target.join("release");
     let names: Vec<String> =
         chosen.iter().map(|Target { package, name }| format!("{package} {name}")).collect();
     report.side_by_side(lanes(), &names, |index| {
-        let Target { package, name } = &chosen[index];
-        let mut test = cargo(&["test", "--quiet", "--package", package, "--test", name]);
+        let target = chosen[index];
+        let mut test = target.command();
         // The lab takes the programs that it brings in from here, not from beside the test; and what it is missing
         // now, after the set-up, is a failure.
         test.env(PROGRAMS_VARIABLE, &programs).env(REQUIRED_VARIABLE, "1");
-        test.env(RUNNER_VARIABLE, format!("{DEADLINE} {seconds}"));
-        follow_tests(name, test.args(["--", "--test-threads=1", "--nocapture"]), workspace)
+        test.env(RUNNER_VARIABLE, format!("{DEADLINE} {}", rate.seconds()));
+        test.args(["--test-threads=1", "--nocapture"]).args(target.filter(rate));
+        follow_tests(&target.name, &mut test, workspace)
     });
 }
 

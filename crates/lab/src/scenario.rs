@@ -5,6 +5,9 @@
 //! emulator is no word about what is tested: the scenario is tried once more, and that is counted and printed. A lab that cannot be had, or a program that is
 //! not built, is a skip that says so aloud; with `ALLOD_LAB_REQUIRED` set it is a failure. Test targets with
 //! `harness = false` hand their list to [`run_all`].
+//!
+//! A scenario whose name begins with `soak_` is too long for every day, or another hardware's variant of one that is not: it
+//! runs only when it is asked for by name.
 
 use crate::failure::Failure;
 use crate::host::Host;
@@ -19,6 +22,9 @@ use std::time::Instant;
 
 /// Turns skips into failures.
 pub const REQUIRED_VARIABLE: &str = "ALLOD_LAB_REQUIRED";
+
+/// How the name of a scenario begins that does not run every day.
+const SOAK: &str = "soak_";
 
 /// A check that needs a virtual host.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +77,8 @@ struct Tally {
     shared: BTreeMap<&'static str, Host>,
 }
 
-/// Runs the scenarios whose names contain one of the words on the command line (all if there is none), one after
-/// the other, and returns success when none failed.
+/// Runs the scenarios whose names contain one of the words on the command line (all but the soaks if there is none), one
+/// after the other, and returns success when none failed.
 pub fn run_all(scenarios: &[Scenario]) -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.iter().any(|word| word == "--list") {
@@ -83,10 +89,7 @@ pub fn run_all(scenarios: &[Scenario]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let wanted = |scenario: &&Scenario| {
-        filters.is_empty() || filters.iter().any(|word| scenario.name.contains(word.as_str()))
-    };
-    let mut chosen: Vec<&Scenario> = scenarios.iter().filter(wanted).collect();
+    let mut chosen = chosen(scenarios, &filters);
     // Neighbours share a boot, and the host can be let go after the last of them.
     chosen.sort_by_key(|scenario| scenario.profile);
 
@@ -111,6 +114,15 @@ pub fn run_all(scenarios: &[Scenario]) -> ExitCode {
         println!("    FAILED  {name}");
     }
     if tally.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Those that the words on the command line ask for.
+fn chosen<'a>(scenarios: &'a [Scenario], words: &[&String]) -> Vec<&'a Scenario> {
+    let wanted = |scenario: &&Scenario| {
+        let soak = scenario.name.starts_with(SOAK);
+        words.is_empty() && !soak || words.iter().any(|word| scenario.name.contains(word.as_str()))
+    };
+    scenarios.iter().filter(wanted).collect()
 }
 
 fn run_one(scenario: &Scenario, tally: &mut Tally) {
@@ -212,4 +224,33 @@ fn lack_of(scenario: &Scenario) -> Option<String> {
     let missing: Vec<&str> =
         scenario.programs.iter().copied().filter(|program| !folder.join(program).is_file()).collect();
     (!missing.is_empty()).then(|| format!("not built: {} (in {})", missing.join(", "), folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soak_runs_only_when_it_is_asked_for() {
+        let scenario = |name| Scenario {
+            name,
+            profile: "plain",
+            programs: &[],
+            boot: Boot::Shared,
+            check: Check::Inside(|_| Ok(())),
+        };
+        let scenarios = ["a_disk", "soak_a_hundred_disks", "a_card"].map(scenario);
+        let rows: [(&[&str], &[&str]); 5] = [
+            (&[], &["a_disk", "a_card"]),
+            (&["soak_"], &["soak_a_hundred_disks"]),
+            (&["disk"], &["a_disk", "soak_a_hundred_disks"]),
+            (&["card", "hundred"], &["soak_a_hundred_disks", "a_card"]),
+            (&["nothing"], &[]),
+        ];
+        for (words, expected) in rows {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let found = chosen(&scenarios, &words.iter().collect::<Vec<_>>());
+            assert_eq!(found.iter().map(|scenario| scenario.name).collect::<Vec<_>>(), expected, "{words:?}");
+        }
+    }
 }
