@@ -29,7 +29,7 @@ const SCENARIOS: [Scenario; 4] = [
         a_part_of_a_disk_reads_and_writes_its_bytes,
     ),
     shared(
-        "on_amd_two_seats_talk_through_the_card_that_both_have_a_part_of",
+        "soak_on_amd_two_seats_talk_through_the_card_that_both_have_a_part_of",
         "amd",
         two_seats_talk_through_the_card_that_both_have_a_part_of,
     ),

@@ -27,14 +27,14 @@ const SCENARIOS: [Scenario; 9] = [
     shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", "cards", moves::scribbled),
     shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", "cards", moves::below_a_page),
     shared("a_storm_under_a_driver_ends_with_a_reset", "cards", storms::under_a_driver),
-    shared("a_hundred_starts_and_stops_leave_nothing_behind", "cards", storms::starts_and_stops),
+    shared("soak_a_hundred_starts_and_stops_leave_nothing_behind", "cards", storms::starts_and_stops),
     // Last, for its card is gone.
     shared("a_pulled_card_ends_its_machine_and_nothing_else", "cards", storms::pulled),
-    shared("on_amd_a_storm_under_a_driver_ends_with_a_reset", "amd", storms::under_a_driver),
+    shared("soak_on_amd_a_storm_under_a_driver_ends_with_a_reset", "amd", storms::under_a_driver),
     // No card of that host can be pulled. Last, for its card has no driver then.
-    shared("on_amd_a_card_taken_from_its_driver_ends_its_machine_alone", "amd", storms::unbound),
+    shared("soak_on_amd_a_card_taken_from_its_driver_ends_its_machine_alone", "amd", storms::unbound),
     shared(
-        "by_device_files_a_pulled_card_ends_its_machine_and_nothing_else",
+        "soak_by_device_files_a_pulled_card_ends_its_machine_and_nothing_else",
         "cdev",
         storms::pulled_by_device_file,
     ),
