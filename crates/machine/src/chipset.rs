@@ -38,7 +38,7 @@ use crate::fw_cfg::{self, FwCfg};
 use crate::input::Motion;
 use crate::interrupt::{InterruptLine, KvmLine};
 use crate::layout;
-use crate::messages::{Lines, MessageError, Messages, SharedLine};
+use crate::messages::{Latest, Lines, MessageError, Messages, SharedLine};
 use crate::pci_host::PciHost;
 use crate::shadow::{ShadowArea, ShadowError};
 use crate::time::MachineClock;
@@ -56,6 +56,7 @@ pub(crate) struct Chipset {
     power: Arc<Mutex<PowerManagement>>,
     rtc: Arc<Mutex<Rtc>>,
     messages: Messages,
+    latest: Latest,
     lines: Arc<Lines>,
     // The pins of functions that tell of them by a change.
     pins: Mutex<BTreeMap<FunctionId, SharedLine>>,
@@ -176,6 +177,7 @@ impl Chipset {
         let mut chipset = Self {
             pci,
             messages: Messages::new(to.vm.clone()),
+            latest: Latest::default(),
             lines: Lines::new(move |gsi| Box::new(KvmLine(vm.irq_line(gsi)))),
             pins: Mutex::default(),
             endpoints: Plugged::default(),
@@ -279,22 +281,33 @@ impl Chipset {
 
     /// Follows what a PCI function has changed.
     pub(crate) fn follow(&self, id: FunctionId, change: Change) -> Result<(), FollowError> {
-        match &change {
+        match change {
             Change::Bars => self.pci.refresh(id),
-            Change::PmBaseMoved(base) => self.move_power(*base),
-            Change::Intx(high) => self.drive_pin(id, *high),
-            Change::Msi(change) => self.messages.follow_msi(id, change, self.pci.bdf(id))?,
-            Change::Msix(change) => self.messages.follow_msix(id, change, self.pci.bdf(id))?,
+            Change::PmBaseMoved(base) => self.move_power(base),
+            Change::Intx(high) => self.drive_pin(id, high),
+            Change::Msi(_) | Change::Msix(_) => {
+                self.latest.follow(id, change, |change| self.follow_messages(id, change))?;
+            }
             Change::ShadowMoved(shadow) => {
                 if let Some(for_firmware) = &self.for_firmware {
-                    for_firmware.follow_shadow(shadow)?;
+                    for_firmware.follow_shadow(&shadow)?;
                 }
             }
             // Interrupts take the IOAPIC's way. What answers at RCBA is nobody.
             _ => {}
         }
+        Ok(())
+    }
+
+    fn follow_messages(&self, id: FunctionId, change: &Change) -> Result<(), MessageError> {
+        let requester = self.pci.bdf(id);
+        match change {
+            Change::Msi(change) => self.messages.follow_msi(id, change, requester)?,
+            Change::Msix(change) => self.messages.follow_msix(id, change, requester)?,
+            _ => {}
+        }
         // After the routes: the hardware may speak as soon as it is told that it may.
-        self.assigned.follow(id, &change);
+        self.assigned.follow(id, change);
         Ok(())
     }
 

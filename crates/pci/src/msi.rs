@@ -44,6 +44,8 @@ pub struct MsiState {
 /// A change of what the guest programmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsiChange {
+    /// Counts the changes of the function, in the order in which they were made.
+    pub number: u64,
     /// The new state.
     pub state: MsiState,
     /// A bit for each vector that was pending and is free to go now: send its message once.
@@ -56,6 +58,7 @@ pub struct Msi {
     offset: u16,
     shape: MsiShape,
     reported: MsiState,
+    changes: u64,
 }
 
 const CONTROL: u16 = 2;
@@ -118,7 +121,7 @@ impl Msi {
         if shape.wide {
             config.define(offset + ADDRESS_UPPER, Register::dword(0).writable(u32::MAX));
         }
-        let mut msi = Self { offset, shape, reported: MsiState::default() };
+        let mut msi = Self { offset, shape, reported: MsiState::default(), changes: 0 };
         config.define(msi.data(), Register::word(0).writable(0xffff));
         if shape.maskable {
             config.define(msi.mask(), Register::dword(0).writable(msi.all()));
@@ -161,7 +164,8 @@ impl Msi {
             fire = (0..state.vectors).filter(free).fold(0, |bits, vector| bits | 1 << vector);
             config.set(self.pending(), &(pending & !fire).to_le_bytes());
         }
-        Some(MsiChange { state, fire })
+        self.changes += 1;
+        Some(MsiChange { number: self.changes, state, fire })
     }
 
     /// Gives the message to send for an interrupt; a masked vector becomes pending and sends none.

@@ -114,6 +114,8 @@ pub struct VectorChange {
 /// A change of what the guest programmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MsixChange {
+    /// Counts the changes of the function, in the order in which they were made.
+    pub number: u64,
     /// MSI-X is on, and INTx is not.
     pub enabled: bool,
     /// The vectors whose message changed, in order. When MSI-X goes off, all that had one.
@@ -128,6 +130,7 @@ pub struct Msix {
     pending: Vec<u8>,
     enabled: bool,
     mask_all: bool,
+    changes: u64,
 }
 
 impl Msix {
@@ -142,6 +145,7 @@ impl Msix {
             pending: vec![0; pending],
             enabled: false,
             mask_all: false,
+            changes: 0,
         }
     }
 
@@ -197,7 +201,7 @@ impl Msix {
         let before: Vec<_> = (0..self.layout.vectors).map(|vector| self.message(vector)).collect();
         (self.enabled, self.mask_all) = now;
         let vectors = self.compare(0, &before);
-        (was != self.enabled || !vectors.is_empty()).then_some(MsixChange { enabled: self.enabled, vectors })
+        (was != self.enabled || !vectors.is_empty()).then(|| self.change(vectors))
     }
 
     /// Answers a read in the table, at an offset from its start. Bytes past its end are zeros.
@@ -226,7 +230,7 @@ impl Msix {
             }
         }
         let vectors = self.compare(first, &before);
-        (!vectors.is_empty()).then_some(MsixChange { enabled: self.enabled, vectors })
+        (!vectors.is_empty()).then(|| self.change(vectors))
     }
 
     /// Answers a read in the pending bits, at an offset from their start. They are read-only.
@@ -249,8 +253,13 @@ impl Msix {
     /// Goes back to power-on: off, every vector masked, nothing pending.
     pub fn reset(&mut self) -> Option<MsixChange> {
         let change = self.set_control(0);
-        *self = Self::new(self.layout);
+        *self = Self { changes: self.changes, ..Self::new(self.layout) };
         change
+    }
+
+    fn change(&mut self, vectors: Vec<VectorChange>) -> MsixChange {
+        self.changes += 1;
+        MsixChange { number: self.changes, enabled: self.enabled, vectors }
     }
 
     /// The vectors from `first` whose message is not as in `before`, with what was pending set free.
@@ -354,6 +363,7 @@ mod tests {
         let off = msix.reset().unwrap();
         assert_eq!((off.enabled, off.vectors), (false, vec![change(None)]));
         assert_eq!(msix.reset(), None);
+        assert!(msix.set_control(ON).unwrap().number > off.number, "a reset is one change of many");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::testing::{self, APERTURES, Bench};
 use crate::bus::Bus;
 use crate::events::Event;
 use crate::followers::Dma;
+use crate::messages::Latest;
 use crate::pci_host::{BarFollower, PciHost};
 
 const BAR0: pci::BarIndex = pci::BarIndex::bar(0).unwrap();
@@ -361,6 +362,22 @@ fn msi_has_the_vectors_that_were_granted_and_that_the_host_has() {
         bench.write(0x4a, &[0x20, 0]);
         assert_eq!(bench.device.enabled(), None);
     }
+}
+
+#[test]
+fn switching_on_that_comes_after_switching_off_leaves_it_off() {
+    let mut bench = Bench::new(card());
+    enable(&mut bench);
+    bench.write_bar(BAR0, 0x2000 + 12, &[0; 4]);
+    let control = |high| bench.function.lock().unwrap().write_config(MSIX_AT + 2, &[0x07, high]);
+    let mut changes = [control(0x80), control(0)].concat();
+    assert_eq!(changes.len(), 2);
+    let latest = Latest::default();
+    changes.reverse();
+    for change in changes {
+        latest.follow(bench.id, change, |change| bench.interrupts.follow(change));
+    }
+    assert_eq!(bench.device.enabled(), None);
 }
 
 #[test]
