@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     shared("cards_work_while_all_their_bars_are_moved", "cards", moves::moved),
     shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", "cards", moves::scribbled),
     shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", "cards", moves::below_a_page),
@@ -31,6 +31,8 @@ const SCENARIOS: [Scenario; 9] = [
     // Last, for its card is gone.
     shared("a_pulled_card_ends_its_machine_and_nothing_else", "cards", storms::pulled),
     shared("soak_on_amd_a_storm_under_a_driver_ends_with_a_reset", "amd", storms::under_a_driver),
+    // The other kind of IOMMU has tables and a command queue of its own that a start could leave something in.
+    shared("soak_on_amd_a_hundred_starts_and_stops_leave_nothing_behind", "amd", storms::starts_and_stops),
     // No card of that host can be pulled. Last, for its card has no driver then.
     shared("soak_on_amd_a_card_taken_from_its_driver_ends_its_machine_alone", "amd", storms::unbound),
     shared(
