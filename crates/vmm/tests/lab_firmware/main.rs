@@ -14,6 +14,8 @@ mod order;
 #[path = "../picture/mod.rs"]
 mod picture;
 mod screen;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 
 use std::process::ExitCode;
 

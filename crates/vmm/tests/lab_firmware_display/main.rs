@@ -4,6 +4,8 @@
 
 mod bios;
 mod screen;
+#[path = "../terminal/mod.rs"]
+mod terminal;
 mod uefi;
 mod vesa;
 mod window;
@@ -24,12 +26,8 @@ const SCENARIOS: [Scenario; 6] = [
     shared("a_vesa_mode_and_what_is_drawn_in_it_are_on_the_assigned_vga", "vga", vesa::mode),
     shared("a_seat_whose_card_has_run_its_rom_gets_the_clean_one_that_is_kept", "vga", bios::kept_rom),
     shared("a_guest_finds_its_own_addresses_by_the_ports_of_an_ati_card", "screens", window::config_space),
-    shared("the_uefi_shell_is_on_an_assigned_vga_that_the_host_has_booted_with", "seats", uefi::boot_vga),
-    shared(
-        "the_uefi_shell_is_on_every_assigned_card_and_hears_the_assigned_keyboard",
-        "screens",
-        uefi::shell,
-    ),
+    shared("uefi_is_on_an_assigned_vga_that_the_host_has_booted_with", "seats", uefi::boot_vga),
+    shared("uefi_is_on_every_assigned_card_and_hears_the_assigned_keyboard", "screens", uefi::every_card),
 ];
 
 const fn shared(

@@ -13,8 +13,6 @@ pub(crate) type Glyph = [u8; CELL_HEIGHT];
 
 const COLUMNS: usize = 80;
 const CELL_HEIGHT: usize = 16;
-/// The height of a character of UEFI (UEFI 2.10, section 34.3.5, EFI_GLYPH_HEIGHT).
-const CONSOLE_CELL: usize = 19;
 /// The scan lines in which the cursor blinks, below all letters but those with tails.
 const CURSOR: std::ops::Range<usize> = 13..CELL_HEIGHT;
 
@@ -38,18 +36,6 @@ pub(crate) fn picture_of_text(hex: &str) -> Picture {
 impl Picture {
     pub(crate) fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         self.bytes[(y * self.width + x) * 3..][..3].try_into().unwrap()
-    }
-
-    /// The lines of text of UEFI's console, in cells of 8 by 19; it stands in the middle of the picture.
-    pub(crate) fn console(&self, columns: usize, rows: usize) -> Vec<Vec<[u8; CONSOLE_CELL]>> {
-        let (left, top) = ((self.width - columns * 8) / 2, (self.height - rows * CONSOLE_CELL) / 2);
-        let line = |x: usize, y: usize| {
-            (0..8).fold(0, |bits, bit| bits << 1 | u8::from(self.pixel(x + bit, y) != [0; 3]))
-        };
-        let cell = |column: usize, row: usize| {
-            std::array::from_fn(|scan| line(left + column * 8, top + row * CONSOLE_CELL + scan))
-        };
-        (0..rows).map(|row| (0..columns).map(|column| cell(column, row)).collect()).collect()
     }
 
     /// The lines of text, in cells of 8 or 9 by 16; a cell in which nothing but the cursor can be seen is blank.

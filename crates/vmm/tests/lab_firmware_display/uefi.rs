@@ -1,41 +1,28 @@
-//! OVMF on cards that have no BIOS, by the drivers that OVMF has for them.
+//! OVMF on cards that have no BIOS, by the drivers that OVMF has for them: its shell, and its setup behind that.
 
 use lab::{Failure, Host};
 
-use super::{LIMIT, begin, does, end, shot, take};
+use super::terminal::{Screen, agrees, until_page};
+use super::{begin, does, end, shot, take};
 
-/// The emulator's names of the screens: bochs-display, secondary-vga, virtio-gpu.
-const SCREENS: [&str; 3] = ["screen0", "screen1", "screen3"];
-
-/// The largest console that OVMF offers and all pictures of at least 800x600 have room for.
-const COLUMNS: usize = 100;
-const ROWS: usize = 31;
-
-/// What is typed, and stands twice on the screen: behind the prompt, and alone in the next line.
-const WORD: &str = "allod";
-const PROMPT: &str = "Shell> echo ";
+/// What is said on the serial console as well.
+const CONSOLE: &str = "/tmp/fd-console";
 
 /// What firmware writes is on a VGA too, which was the host's boot display: a driver of OVMF's shows it, and no BIOS.
 pub(crate) fn boot_vga(host: &Host) -> Result<(), Failure> {
-    let found = does(host, "lspci -Dn -d 1234:1111:0300 | cut -d' ' -f1")?;
-    let card = found.trim();
-    take(host, &[card])?;
-    begin(host, &format!("--firmware uefi --device {card},rom=none"), "Shell>")?;
-    let text = shot(host, "console0")?.console(COLUMNS, ROWS);
-    // The greeting, in which the same letter has the same shape.
-    let is_greeting = |row: &Vec<[u8; 19]>| {
-        let letters: Vec<_> = GREETING.chars().zip(row).collect();
-        letters
-            .iter()
-            .all(|(letter, shape)| letters.iter().all(|(other, same)| (letter == other) == (shape == same)))
-    };
-    assert!(text.iter().any(is_greeting), "no `{GREETING}`");
+    let found =
+        does(host, "(lspci -Dn -d 1234:1111:0300; lspci -Dn -d 1b36:000d | head -1) | cut -d' ' -f1")?;
+    let [card, usb] = found.lines().collect::<Vec<_>>()[..] else { panic!("{found}") };
+    take(host, &[card, usb])?;
+    begin(host, &format!("--firmware uefi --device {card},rom=none --device {usb}"), "Shell>")?;
+    show(host, &["console0"], &["UEFI Interactive Shell v2."])?;
+    goes_through_the_setup(host, "usb-a", &["console0"])?;
     end(host)
 }
 
-const GREETING: &str = "UEFI Interactive Shell v2.";
-
-pub(crate) fn shell(host: &Host) -> Result<(), Failure> {
+pub(crate) fn every_card(host: &Host) -> Result<(), Failure> {
+    // The emulator's names of bochs-display, secondary-vga, virtio-gpu.
+    let screens = ["screen0", "screen1", "screen3"];
     let found = does(
         host,
         "(lspci -Dn -d 1234:1111; lspci -Dn -d 1af4:1050; lspci -Dn -d 1b36:000d | head -1) | cut -d' ' -f1",
@@ -46,27 +33,41 @@ pub(crate) fn shell(host: &Host) -> Result<(), Failure> {
     let devices: String = cards.iter().map(|card| format!("--device {card} ")).collect();
     begin(host, &format!("--firmware uefi {devices}"), "Shell>")?;
     host.key("usb0", "e c h o spc a l l o d ret")?;
-    // The shell says the same on the serial console.
-    let heard = "for i in $(seq 600); do tr -d '\\r' < /tmp/fd-console | grep -aq 'allod$' && exit 0; sleep 0.1; done; \
-                 cat /tmp/fd-console; exit 1";
-    let heard = host.run_within(heard, LIMIT)?;
-    assert!(heard.is_success(), "{heard:?}");
-    for screen in SCREENS {
-        let picture = shot(host, screen)?;
-        let text = picture.console(COLUMNS, ROWS);
-        let is_written = |row: &usize| {
-            let (line, next) = (&text[*row], &text[*row + 1]);
-            let typed = &line[PROMPT.len()..PROMPT.len() + WORD.len()];
-            let [a, l, same, ..] = typed else { return false };
-            *typed == next[..WORD.len()] && l == same && a != l && a.iter().any(|bits| *bits != 0)
-        };
-        let found = (0..ROWS - 1).find(is_written);
-        assert!(
-            found.is_some(),
-            "{screen}, {}x{}: no `{WORD}` under `{PROMPT}{WORD}`",
-            picture.width,
-            picture.height
-        );
-    }
+    does(
+        host,
+        &format!(
+            "for i in $(seq 600); do tr -d '\\r' < {CONSOLE} | grep -aq 'allod$' && exit 0; sleep 0.1; done; cat {CONSOLE}; exit 1"
+        ),
+    )?;
+    show(host, &screens, &["Shell> echo allod", "allod"])?;
+    goes_through_the_setup(host, "usb0", &screens)?;
     end(host)
+}
+
+/// Leaves the shell, behind which is the setup's first page, chooses what is next there, and opens that.
+fn goes_through_the_setup(host: &Host, keyboard: &str, screens: &[&str]) -> Result<(), Failure> {
+    for (keys, last, words) in [
+        ("e x i t ret", "Boot Maintenance", [" ► Boot Manager", "<Standard English>"]),
+        ("down", "to the Device Manager", [" ► Device Manager", "This selection will take you"]),
+        ("ret", "Devices List", ["Device Manager", "Devices List"]),
+    ] {
+        host.key(keyboard, keys)?;
+        does(host, &until_page(CONSOLE, last))?;
+        show(host, screens, &words)?;
+    }
+    Ok(())
+}
+
+/// Each screen shows what is on the serial console, these words among it.
+fn show(host: &Host, screens: &[&str], words: &[&str]) -> Result<(), Failure> {
+    for screen in screens {
+        agrees(|| {
+            let written = Screen::of(&does(host, &format!("cat {CONSOLE}"))?);
+            let shown = shot(host, screen)?;
+            let size = (shown.width, shown.height);
+            let same = written.has(words).and_then(|()| written.is_shown_by(size, |x, y| shown.pixel(x, y)));
+            Ok(same.map_err(|difference| format!("{screen}, {size:?}: {difference}")))
+        })?;
+    }
+    Ok(())
 }
