@@ -19,13 +19,15 @@ use std::time::{Duration, Instant};
 const ADDRESSES: [(&str, &str); 2] = [("anna", "52:54:00:00:a0:01"), ("ben", "52:54:00:00:b0:01")];
 /// The disks of the seats, by their serial numbers in the profile `desk`.
 const DISKS: [(&str, &str); 2] = [("anna", "SEATA"), ("ben", "SEATB")];
+/// Waits until the host has both disks. They come a moment after their controllers, and their files after them.
+const AWAIT_DISKS: &str =
+    "for try in $(seq 600); do [ $(ls /dev/nvme?n1 2> /dev/null | wc -l) = 2 ] && break; sleep 0.1; done";
 /// Has the host write the serial number of each disk at its start. A serial number is padded with blanks.
-const WRITE_DISKS: &str = "for disk in /sys/block/nvme*; do read serial < $disk/device/serial; \
-                           echo for $serial > /dev/$(basename $disk); done";
-/// Has the host read what the guests wrote behind that. Disks come a moment after their controllers.
-const READ_DISKS: &str = "for try in $(seq 100); do [ $(ls -d /sys/block/nvme* | wc -l) -lt 2 ] && sleep 0.1; done; \
-                          for disk in /sys/block/nvme*; do read serial < $disk/device/serial; echo $serial: \
-                          $(dd if=/dev/$(basename $disk) bs=4096 skip=1 count=1 status=none | head -n 1); done";
+const WRITE_DISKS: &str = "for disk in /dev/nvme?n1; do read serial < /sys/block/${disk#/dev/}/device/serial; \
+                           echo for $serial > $disk; done";
+/// Has the host read what the guests wrote behind that.
+const READ_DISKS: &str = "for disk in /dev/nvme?n1; do read serial < /sys/block/${disk#/dev/}/device/serial; \
+                          echo $serial: $(dd if=$disk bs=4096 skip=1 count=1 status=none | head -n 1); done";
 /// Has the host use its network card; the parts of it have a link only while it has one.
 const NETWORK_UP: &str = "ip link set $(basename $(ls -d /sys/bus/pci/drivers/igb/0*/net/*)) up";
 /// The longest any command of the story may take; three machines start at once on one emulated processor, of which a busy
@@ -71,6 +73,7 @@ fn prepare(host: &Host, story: &mut Story) -> Result<String> {
     run(host, chapter, "allod doctor")?;
     run(host, chapter, "allod devices")?;
     run(host, chapter, NETWORK_UP)?;
+    host.run_within(AWAIT_DISKS, COMMAND_LIMIT)?;
     run(host, chapter, WRITE_DISKS)?;
     drivers(host)
 }
@@ -156,6 +159,7 @@ fn end(host: &Host, before: &str, story: &mut Story) -> Result<()> {
     let after = drivers(host)?;
     let back = (before == after).then_some(()).ok_or_else(|| format!("before {before}, after {after}"));
     chapter.check("every device is at the driver of the host that it had before", back);
+    host.run_within(AWAIT_DISKS, COMMAND_LIMIT)?;
     let disks = host.run_within(READ_DISKS, COMMAND_LIMIT)?.stdout;
     for (seat, serial) in DISKS {
         let answer = format!("{serial}: {seat} was here");
