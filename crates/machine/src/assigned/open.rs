@@ -17,7 +17,7 @@ use super::{AssignError, Assigned, Function, FunctionPlace, Request, reach};
 use crate::events::Events;
 use crate::followers::{self, Dma, FollowError};
 
-/// FunctionPlace that are being opened.
+/// Functions that are being opened.
 pub(crate) struct Opening {
     access: Arc<Access>,
     threads: Vec<(FunctionPlace, JoinHandle<Result<Opened, AssignError>>)>,
@@ -50,6 +50,8 @@ impl Opening {
                 .map_err(AssignError::Thread)?;
             threads.push((place, thread));
         }
+        // On a host with one processor to spare they would begin when the mapping's turn is over, and all wait for them.
+        std::thread::yield_now();
         Ok(Self { access, threads })
     }
 
