@@ -13,7 +13,7 @@ fn only_device_files(host: &Host) -> Result<(), Failure> {
 
 pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
     only_device_files(host)?;
-    transfers::nvme(host)
+    transfers::nvme_data(host)
 }
 
 pub(crate) fn dma(host: &Host) -> Result<(), Failure> {

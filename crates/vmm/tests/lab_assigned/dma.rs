@@ -104,7 +104,8 @@ fn move_bytes(host: &Host) -> Result<String, Failure> {
         echo 1 > $E/enable; printf '\\006' | dd of=$E/config bs=1 seek=4 conv=notrunc 2>/dev/null; \
         B=$(head -1 $E/resource | cut -d' ' -f1); at() { printf '0x%x' $((B + $1)); }; \
         reg() { devmem $(at $1) 32 $2; }; \
-        move() { reg 0x80 $1; reg 0x84 0; reg 0x88 $2; reg 0x8c 0; reg 0x90 8; reg 0x94 0; reg 0x98 $3; sleep 1; }; \
+        move() { reg 0x80 $1; reg 0x84 0; reg 0x88 $2; reg 0x8c 0; reg 0x90 8; reg 0x94 0; reg 0x98 $3; \
+            while [ $(($(reg 0x98) & 1)) = 1 ]; do :; done; }; \
         echo ID $(reg 0); \
         devmem 0xc800000 32 0x12345678; devmem 0xc800004 32 0x9abcdef0; \
         move 0xc800000 0x40000 1; move 0x40000 0xc900000 3; echo BACK $(devmem 0xc900000) $(devmem 0xc900004); \

@@ -2,8 +2,8 @@
 
 use lab::{Failure, Host};
 
-use crate::guests::{debian, does, find, guest, prepare, run, take};
-use crate::transfers::Exchange;
+use crate::guests::{TOOLS, TOOLS_DISK, debian, does, find, guest, prepare, run, take};
+use crate::transfers::{Exchange, Whole};
 use crate::{E1000, EDU};
 
 /// The two functions of one card: a network card and a USB controller.
@@ -19,7 +19,20 @@ pub(crate) fn has_pair(console: &str, slot: u32) {
     assert!(both.iter().all(|words| console.contains(words)), "{console}");
 }
 
+/// Its functions, and beside them a card that could be split.
+pub(crate) fn one_card_and_whole(host: &Host) -> Result<(), Failure> {
+    let split = Whole::take(host)?;
+    let console = pair_at_work(host, &[&split.card], &format!("rmmod e1000e; {TOOLS} {}", split.script()))?;
+    split.compare(&console);
+    Ok(())
+}
+
 pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
+    pair_at_work(host, &[], "").map(drop)
+}
+
+/// A guest with the pair does some more `work` with these other functions; gives its console.
+fn pair_at_work(host: &Host, others: &[&str], work: &str) -> Result<String, Failure> {
     let (first, card) = pair(host)?;
     take(host, &[&first])?;
     let output = run(host, &debian(&[&first], "", ""))?;
@@ -30,13 +43,14 @@ pub(crate) fn one_card(host: &Host) -> Result<(), Failure> {
     take(host, &[&card])?;
     let exchange = Exchange::listen();
     let script = format!(
-        "cut -f1,2 /proc/bus/pci/devices; modprobe xhci_pci; cat /sys/bus/usb/devices/usb1/manufacturer; {}",
+        "cut -f1,2 /proc/bus/pci/devices; modprobe xhci_pci; cat /sys/bus/usb/devices/usb1/manufacturer; {}; {work}",
         exchange.script("e1000e")
     );
-    let (output, _) = guest(host, &[&card, &first], "", &script)?;
+    let functions = [&[card.as_str(), first.as_str()], others].concat();
+    let (output, _) = guest(host, &functions, TOOLS_DISK, &script)?;
     has_pair(&output.stdout, 1);
     exchange.compare(&output.stdout);
-    Ok(())
+    Ok(output.stdout)
 }
 
 /// The bridge makes one group of itself and the two cards behind it.

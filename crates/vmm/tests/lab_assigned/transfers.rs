@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread::JoinHandle;
 
 use lab::{Failure, Host};
+use serde_json::Value;
 
 use crate::guests::{TOOLS, TOOLS_DISK, does, find, guest, take};
 use crate::{E1000E, IGB, NVME};
@@ -22,38 +23,63 @@ const SPEED_NAMES: [&str; 4] = ["reads at 32", "writes at 32", "reads at 64", "w
 pub(crate) const VERIFIED: &str = "fio --name=verified --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=64 --rw=randrw \
     --bs=4k --offset=16M --size=16M --verify=crc32c --verify_fatal=1 --allrandrepeat=1 --output-format=terse | cut -d';' -f5";
 
+/// What a guest does with its drive: megabytes of random data that are read again, and [`VERIFIED`].
+fn drive_work() -> String {
+    format!(
+        "modprobe nvme; {TOOLS} while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
+         dd if=/dev/urandom of=/tmp/d bs=1M count=8 2>/dev/null; \
+         dd if=/tmp/d of=/dev/nvme0n1 bs=1M seek={AT_MIB} oflag=direct 2>/dev/null; \
+         dd if=/dev/nvme0n1 bs=1M skip={AT_MIB} count=8 iflag=direct 2>/dev/null | cmp - /tmp/d && echo SAME; \
+         echo SUM $(sha256sum < /tmp/d); echo VERIFIED $(in_host {VERIFIED}); grep nvme0q1 /proc/interrupts;"
+    )
+}
+
+/// The drive has what the guest wrote, and the guest its interrupts.
+fn has_worked(host: &Host, console: &str) {
+    assert!(console.contains("SAME") && console.contains("PCI-MSIX"), "{console}");
+    // The error number of the whole job.
+    assert_eq!(said(console, "VERIFIED "), "0", "{console}");
+    let bytes = read_drive(host, "disk0", 8 << 20);
+    assert_eq!(sha256(&bytes), said(console, "SUM "), "what the guest wrote lies in the drive's file");
+}
+
+/// A guest's data; and how fast it moves, beside the host's own.
 pub(crate) fn nvme(host: &Host) -> Result<(), Failure> {
     let nvme = find(host, NVME)?;
     // Its registers and its MSI-X table are in the same BAR.
     let table = does(host, &format!("lspci -vvs {nvme} | grep 'Vector table'"))?;
     assert!(table.contains("BAR=0"), "{table}");
     let native = speeds(&does(host, SPEEDS)?);
-    take(host, &[&nvme])?;
-    let script = format!(
-        "modprobe nvme; {TOOLS} while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
-         dd if=/dev/urandom of=/tmp/d bs=1M count=8 2>/dev/null; \
-         dd if=/tmp/d of=/dev/nvme0n1 bs=1M seek={AT_MIB} oflag=direct 2>/dev/null; \
-         dd if=/dev/nvme0n1 bs=1M skip={AT_MIB} count=8 iflag=direct 2>/dev/null | cmp - /tmp/d && echo SAME; \
-         echo SUM $(sha256sum < /tmp/d); echo VERIFIED $(in_host {VERIFIED}); in=in_host; echo SPEEDS $({SPEEDS}) END; \
-         grep nvme0q1 /proc/interrupts; echo CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+    let work = format!(
+        "in=in_host; echo SPEEDS $({SPEEDS}) END; \
+         echo CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
     );
-    let (output, report) = guest(host, &[&nvme], TOOLS_DISK, &script)?;
-    let text = &output.stdout;
-    assert!(text.contains("SAME") && text.contains("PCI-MSIX"), "{output:?}");
-    assert_eq!(report["cause"], "power-off", "{output:?}");
-    // The error number of the whole job.
-    assert_eq!(said(text, "VERIFIED "), "0", "{output:?}");
-    let bytes = read_drive(host, "disk0", 8 << 20);
-    assert_eq!(sha256(&bytes), said(text, "SUM "), "what the guest wrote lies in the drive's file");
-    let inside = text.split("SPEEDS ").nth(1).and_then(|rest| rest.split(" END").next()).unwrap_or_default();
-    for ((name, native), inside) in SPEED_NAMES.iter().zip(native).zip(speeds(inside)) {
+    let (console, report) = drive(host, &work)?;
+    let inside = console.split("SPEEDS ").nth(1).and_then(|rest| rest.split(" END").next());
+    let inside = speeds(inside.unwrap_or_default());
+    for ((name, native), inside) in SPEED_NAMES.iter().zip(native).zip(inside) {
         println!(
             "        {name}, 4 KiB a second: native {native}, guest {inside}: 1 to {:.2}",
             inside / native
         );
     }
-    println!("        guest's clock {}, exits to user space {}", said(text, "CLOCK "), report["exits"]);
+    println!("        guest's clock {}, exits to user space {}", said(&console, "CLOCK "), report["exits"]);
     Ok(())
+}
+
+/// A guest's data alone.
+pub(crate) fn nvme_data(host: &Host) -> Result<(), Failure> {
+    drive(host, "").map(drop)
+}
+
+/// A guest with a drive, which does `more` in the end; gives its console and its report.
+fn drive(host: &Host, more: &str) -> Result<(String, Value), Failure> {
+    let nvme = find(host, NVME)?;
+    take(host, &[&nvme])?;
+    let (output, report) = guest(host, &[&nvme], TOOLS_DISK, &format!("{} {more}", drive_work()))?;
+    has_worked(host, &output.stdout);
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    Ok((output.stdout, report))
 }
 
 /// Bytes in the file behind a drive, from [`AT_MIB`].
@@ -144,51 +170,47 @@ impl Exchange {
 pub(crate) const NOT_FOR_GUESTS: &str =
     "\\(SR-IOV\\)|\\(ARI\\)|\\(ATS\\)|\\(PRI\\)|\\(PASID\\)|Address Translation Service|Page Request";
 
-/// The whole of a card that could be split.
-pub(crate) fn igb(host: &Host) -> Result<(), Failure> {
-    let nic = find(host, IGB)?;
-    take(host, &[&nic])?;
-    let shown = does(host, &format!("lspci -vvs {nic} | grep -cE '{NOT_FOR_GUESTS}'"))?;
-    assert!(shown.trim() != "0", "the host has nothing to keep to itself: {shown}");
-    let exchange = Exchange::listen();
-    let script = format!(
-        "{TOOLS} echo KEPT $(in_host lspci -vv | grep -cE '{NOT_FOR_GUESTS}') of $(in_host lspci -n | grep -c {IGB}); {}",
-        exchange.script("igb")
-    );
-    let (output, _) = guest(host, &[&nic], TOOLS_DISK, &script)?;
-    exchange.compare(&output.stdout);
-    assert!(output.stdout.contains("KEPT 0 of 1"), "{output:?}");
-    assert!(output.stdout.contains("PCI-MSIX"), "{output:?}");
-    Ok(())
+/// A card that could be split, and is a guest's as a whole.
+pub(crate) struct Whole {
+    pub(crate) card: String,
+    exchange: Exchange,
 }
 
-/// A disk and a network card, each moving data by the IOMMU of the other kind.
+impl Whole {
+    /// Takes the host's, which has what no guest can use.
+    pub(crate) fn take(host: &Host) -> Result<Self, Failure> {
+        let card = find(host, IGB)?;
+        take(host, &[&card])?;
+        let shown = does(host, &format!("lspci -vvs {card} | grep -cE '{NOT_FOR_GUESTS}'"))?;
+        assert!(shown.trim() != "0", "the host has nothing to keep to itself: {shown}");
+        Ok(Self { card, exchange: Exchange::listen() })
+    }
+
+    /// A guest's work with it, which has its [`TOOLS`] and no other network by then.
+    pub(crate) fn script(&self) -> String {
+        format!(
+            "echo WHOLE KEPT $(in_host lspci -vv | grep -cE '{NOT_FOR_GUESTS}') OF $(in_host lspci -n | grep -c {IGB}); {}",
+            self.exchange.script("igb")
+        )
+    }
+
+    pub(crate) fn compare(self, console: &str) {
+        let (_, console) = console.split_once("WHOLE").unwrap_or_else(|| panic!("no igb: {console}"));
+        assert!(console.contains("KEPT 0 OF 1") && console.contains("PCI-MSIX"), "{console}");
+        self.exchange.compare(console);
+    }
+}
+
+/// A disk and two network cards, each moving data by the IOMMU of the other kind.
 pub(crate) fn amd(host: &Host) -> Result<(), Failure> {
-    let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
+    let (nvme, nic, split) = (find(host, NVME)?, find(host, E1000E)?, Whole::take(host)?);
     take(host, &[&nvme, &nic])?;
     let exchange = Exchange::listen();
-    let script = format!(
-        "modprobe nvme; while ! [ -b /dev/nvme0n1 ]; do sleep 0.1; done; \
-         dd if=/dev/urandom of=/tmp/d bs=1M count=8 2>/dev/null; \
-         dd if=/tmp/d of=/dev/nvme0n1 bs=1M seek={AT_MIB} oflag=direct 2>/dev/null; \
-         dd if=/dev/nvme0n1 bs=1M skip={AT_MIB} count=8 iflag=direct 2>/dev/null | cmp - /tmp/d && echo SAME; \
-         echo SUM $(sha256sum < /tmp/d); {}",
-        exchange.script("e1000e")
-    );
-    let (output, report) = guest(host, &[&nvme, &nic], "", &script)?;
-    assert!(report["cause"] == "power-off" && output.stdout.contains("SAME"), "{output:?}");
-    let bytes = read_drive(host, "disk0", 8 << 20);
-    assert_eq!(sha256(&bytes), said(&output.stdout, "SUM "), "what the guest wrote lies in the drive's file");
+    let script = format!("{} {}; rmmod e1000e; {}", drive_work(), exchange.script("e1000e"), split.script());
+    let (output, report) = guest(host, &[&nvme, &nic, &split.card], TOOLS_DISK, &script)?;
+    assert_eq!(report["cause"], "power-off", "{output:?}");
+    has_worked(host, &output.stdout);
     exchange.compare(&output.stdout);
-    Ok(())
-}
-
-pub(crate) fn e1000e(host: &Host) -> Result<(), Failure> {
-    let nic = find(host, E1000E)?;
-    take(host, &[&nic])?;
-    let exchange = Exchange::listen();
-    let (output, _) = guest(host, &[&nic], "", &exchange.script("e1000e"))?;
-    exchange.compare(&output.stdout);
-    assert!(output.stdout.contains("PCI-MSIX"), "{output:?}");
+    split.compare(&output.stdout);
     Ok(())
 }

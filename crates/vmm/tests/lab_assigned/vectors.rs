@@ -13,7 +13,7 @@ const LOST: &str =
 /// Changes of a vector's processor that make a test.
 const ENOUGH: u32 = 20;
 
-/// A disk and a network card work while the guest moves their vectors to and fro: it writes the processors of those that it
+/// A disk and a network card carry data both ways while the guest moves their vectors to and fro: it writes the processors of those that it
 /// may, and takes one processor away and back, which moves the disk's queues.
 pub(crate) fn flipped(host: &Host) -> Result<(), Failure> {
     let (nvme, nic) = (find(host, NVME)?, find(host, E1000E)?);
@@ -43,6 +43,8 @@ pub(crate) fn flipped(host: &Host) -> Result<(), Failure> {
     // The error number of the whole job.
     assert_eq!(said(text, "VERIFIED "), "0", "{output:?}");
     exchange.compare(text);
+    let by_messages = |card: &str| text.lines().any(|line| line.contains("PCI-MSIX") && line.contains(card));
+    assert!(by_messages("nvme0q") && by_messages("eth0"), "{output:?}");
     let number = |mark: &str| said(text, mark).parse::<u32>().unwrap_or(0);
     assert!(number("FLIPPED ") > ENOUGH && number("CYCLES ") > 0, "{output:?}");
     assert!(text.contains("NONE LOST") && !text.contains("ADMIN QUEUE FAILED"), "{output:?}");
