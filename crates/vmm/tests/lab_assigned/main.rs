@@ -55,15 +55,15 @@ const SCENARIOS: [Scenario; 29] = [
     shared("by_device_files_nvme_data_of_the_guest_is_what_lies_in_the_drive", "cdev", cdevs::nvme),
     shared("by_device_files_dma_ends_where_the_guests_memory_ends", "cdev", cdevs::dma),
     shared(
-        "by_device_files_a_function_in_use_and_memory_that_cannot_be_had_are_refused",
+        "soak_by_device_files_a_function_in_use_and_memory_that_cannot_be_had_are_refused",
         "cdev",
         cdevs::busy_or_too_large,
     ),
-    shared("by_device_files_functions_of_one_card_share_a_slot_and_both_work", "cdev", cdevs::one_card),
+    shared("soak_by_device_files_functions_of_one_card_share_a_slot_and_both_work", "cdev", cdevs::one_card),
     shared("by_device_files_an_error_on_the_bus_ends_the_machine_and_says_so", "cdev", cdevs::bus_error),
     // Last of these, for its card is gone.
     shared(
-        "by_device_files_a_card_that_the_host_wants_back_ends_its_machine_alone",
+        "soak_by_device_files_a_card_that_the_host_wants_back_ends_its_machine_alone",
         "cdev",
         cdevs::asked_back,
     ),
