@@ -102,7 +102,12 @@ pub(crate) fn starts_and_stops(host: &Host) -> Result<(), Failure> {
     let pairs = frees.iter().enumerate().flat_map(|(at, first)| {
         frees.iter().enumerate().skip(at + 1).map(move |(later, last)| (first - last) / (later - at) as i64)
     });
-    let loss = next.min(median(pairs));
+    // On a busy host many rounds are looked at while the kernel still has that much in hand, and the rest end within 100 KiB
+    // of each other: a leak takes from the most that is ever free.
+    let top = |frees: &[i64]| frees.iter().max().copied().unwrap_or_default();
+    let (early, late) = frees.split_at(ROUNDS / 2);
+    let tops = (top(early) - top(late)) / early.len() as i64;
+    let loss = next.min(median(pairs)).min(tops);
     assert!(loss < LOSS_LIMIT_KIB && last[2] < anonymous + 1024, "memory: {frees:?} {anonymous} {last:?}");
     assert!(last[3] < kernel + 1024 && last[4] <= tables + 64, "kernel memory: {kernel} {tables} {last:?}");
     assert_eq!((last[1], last[5], last[6]), (unevictable, 0, interrupts), "{last:?}");
