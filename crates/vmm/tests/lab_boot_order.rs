@@ -11,8 +11,8 @@ mod firmware;
 use std::process::ExitCode;
 
 use firmware::disks::{greeting_disks, new_volume};
-use firmware::run;
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use firmware::{in_host, run};
+use lab::scenario::{Scenario, run_all};
 use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
@@ -31,15 +31,6 @@ const SCENARIOS: [Scenario; 2] = [
         a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours,
     ),
 ];
-
-const fn in_host(
-    profile: &'static str,
-    name: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 /// Runs a machine until a program says who it is, or firmware says that there is none.
 fn start(host: &Host, flags: &str) -> Result<Output, Failure> {

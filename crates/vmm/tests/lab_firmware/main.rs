@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use firmware::disks::{self, shell_disk};
 use firmware::kills::{self, KEPT, OURS};
-use firmware::{LIMIT, machine, run, without_escapes};
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use firmware::{LIMIT, in_host, machine, run, without_escapes};
+use lab::scenario::{Scenario, run_all};
 use lab::{Failure, Host, greeting};
 
 fn main() -> ExitCode {
@@ -62,15 +62,6 @@ const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> 
 
 const fn with_cards(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
     in_host("cards", name, check)
-}
-
-const fn in_host(
-    profile: &'static str,
-    name: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
 fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<(), Failure> {

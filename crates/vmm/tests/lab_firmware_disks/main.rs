@@ -15,8 +15,8 @@ mod windows;
 use std::process::ExitCode;
 
 use firmware::disks::guest_disk;
-use firmware::{machine, run};
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use firmware::{in_host, machine, run};
+use lab::scenario::{Boot, Scenario, run_all};
 use lab::{Failure, Host, Output};
 
 fn main() -> ExitCode {
@@ -45,8 +45,7 @@ const SCENARIOS: [Scenario; 8] = [
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    in_host("plain", name, check)
 }
 
 const USER_SPACE: &str = "GUEST user space reached";

@@ -10,26 +10,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use firmware::disks::greeting_disks;
-use firmware::kills;
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use firmware::{in_host, kills};
+use lab::scenario::run_all;
 use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
     run_all(&[
-        scenario("a_bios_starts_twenty_times_with_an_assigned_primary_display", "vga", bios),
-        scenario("uefi_firmware_starts_twenty_times_with_two_assigned_cards", "cards", uefi),
-        scenario("variables_stay_over_twenty_kills_at_writes", "plain", variables),
-        scenario("the_installer_of_debian_starts_from_a_disc", "plain", installer),
+        in_host("vga", "a_bios_starts_twenty_times_with_an_assigned_primary_display", bios),
+        in_host("cards", "uefi_firmware_starts_twenty_times_with_two_assigned_cards", uefi),
+        in_host("plain", "variables_stay_over_twenty_kills_at_writes", variables),
+        in_host("plain", "the_installer_of_debian_starts_from_a_disc", installer),
     ])
-}
-
-const fn scenario(
-    name: &'static str,
-    profile: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
 /// Starts in each scenario, all of which must go well.
