@@ -9,13 +9,13 @@
 pub mod bench_guest;
 pub mod cache;
 pub mod console;
-pub mod cut_rom;
 pub mod emulator;
 pub mod failure;
 pub mod greeting;
 pub mod host;
 pub mod image;
 pub mod line;
+pub mod lying_rom;
 pub mod machine;
 pub mod outside;
 mod process;

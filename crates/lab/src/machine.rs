@@ -339,7 +339,7 @@ fn card_device(line: &mut Line, card: &Card, place: &str, places: &Places) {
         }
     }
     push_options(&mut words, &card.options);
-    if card.cut_rom {
+    if card.lying_rom.is_some() {
         line.path_option("-device", &format!("{words},"), "romfile=", &places.rom(id));
     } else {
         line.device(&words);

@@ -3,6 +3,7 @@
 //! Only the description; [`crate::machine`] turns it into QEMU's words. Built-in profiles are the files of
 //! `profiles/`; a user's own is named by its path.
 
+use crate::lying_rom::LyingRom;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;
@@ -134,9 +135,9 @@ pub struct Card {
     /// Whether a server on that network offers machines a program to start (DHCP and TFTP): [`crate::greeting`].
     #[serde(default)]
     pub served: bool,
-    /// Gives it an option ROM whose only image is cut short: [`crate::cut_rom`].
+    /// Gives it an option ROM with which something is wrong.
     #[serde(default)]
-    pub cut_rom: bool,
+    pub lying_rom: Option<LyingRom>,
     /// Gives it a sound output that is written to a file.
     #[serde(default)]
     pub audio: bool,

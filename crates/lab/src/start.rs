@@ -1,7 +1,6 @@
 //! Starts virtual hosts: lays out the folder of a run and hands the emulator its command line.
 
 use crate::cache;
-use crate::cut_rom;
 use crate::emulator::{Emulator, Lifetime};
 use crate::failure::Failure;
 use crate::greeting;
@@ -112,9 +111,9 @@ impl Lab {
                 .and_then(|()| fs::write(folder.join(machine::SERVED), greeting::program()))
                 .map_err(Failure::setup(format!("make the folder {}", folder.display())))?;
         }
-        for card in self.profile.cards.iter().filter(|card| card.cut_rom) {
+        for (card, rom) in self.profile.cards.iter().filter_map(|card| Some((card, card.lying_rom?))) {
             let path = places.rom(&card.id);
-            fs::write(&path, cut_rom::bytes())
+            fs::write(&path, rom.bytes())
                 .map_err(Failure::setup(format!("write the ROM {}", path.display())))?;
         }
         let arguments = machine::arguments(&self.profile, &places, self.clock);

@@ -115,7 +115,7 @@ impl Look {
                 Err(error) => {
                     let kind = match &error {
                         RomFileUnfit::Open { errno, .. } => std::io::Error::from(*errno).kind(),
-                        RomFileUnfit::Lies { .. } => ErrorKind::InvalidData,
+                        RomFileUnfit::Lies { .. } | RomFileUnfit::NoRom { .. } => ErrorKind::InvalidData,
                     };
                     self.refuse(seat, &subject, kind, error.to_string(), "name a file that is there");
                 }
@@ -286,7 +286,9 @@ mod tests {
         endless[0x18] = 0x1c;
         endless[0x1c..0x24].copy_from_slice(b"PCIR\x13\x10\xb8\x00");
         (endless[0x26], endless[0x31]) = (0x18, 0x80);
-        std::fs::write(path("endless.rom"), endless).unwrap();
+        std::fs::write(path("endless.rom"), &endless).unwrap();
+        (endless[2], endless[0x2c]) = (1, 1);
+        std::fs::write(path("bios.rom"), &endless).unwrap();
         let card = |rom: &str| format!("device = [{{ vendor = \"nvidia\", rom = \"{}\" }}]", path(rom));
         let kernel = "kernel.image = \"/dev/null\"\n";
         // Of a seat with firmware: what this host has of that is another matter.
@@ -294,6 +296,8 @@ mod tests {
             (kernel, card("nowhere.rom"), Some(("device 1", "No such file"))),
             (kernel, card("endless.rom"), None),
             ("", card("endless.rom"), Some(("device 1", "is not what it says"))),
+            (kernel, card("none.rom"), None),
+            ("", card("none.rom"), Some(("device 1", "is no option ROM"))),
             (kernel, "network = [{ bridge = \"nowhere0\" }]".to_owned(), Some(("network 1", "no bridge"))),
         ] {
             let answer = weighed(&[("anna", &format!("{start}{rest}"))]);
@@ -304,12 +308,12 @@ mod tests {
             assert!(told.unwrap_or_default().1.contains(reason.unwrap_or_default().1), "{told:?}");
             assert!(reasons.iter().all(|reason| !reason.remedy.is_empty()), "{reasons:#?}");
         }
-        let notices = match weighed(&[("anna", &card("none.rom"))]) {
+        let notices = match weighed(&[("anna", &card("bios.rom"))]) {
             Ok(plan) => plan.notices,
             Err(refusal) => refusal.notices,
         };
         let told = notices.iter().find(|notice| notice.code == NoticeCode::RomOfOtherKind);
-        assert!(told.is_some_and(|notice| notice.sentence.contains("is no option ROM")), "{notices:#?}");
+        assert!(told.is_some_and(|notice| notice.sentence.contains("no image for UEFI")), "{notices:#?}");
     }
 
     #[test]

@@ -514,7 +514,13 @@ mod tests {
 
     #[test]
     fn the_rom_file_of_a_primary_display_has_an_image_for_a_bios() {
+        // An image of EFI alone (PCI Firmware 3.3, section 5.1).
+        let mut rom = vec![0; 512];
+        rom[..3].copy_from_slice(&[0x55, 0xaa, 1]);
+        rom[0x18..0x20].copy_from_slice(b"\x1c\0\0\0PCIR");
+        (rom[0x26], rom[0x2c], rom[0x30], rom[0x31]) = (0x18, 1, 3, 0x80);
         let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), rom).unwrap();
         for (primary, refused) in [(true, true), (false, false)] {
             let function = FoundFunction {
                 address: address("03:00.0"),

@@ -39,9 +39,25 @@ pub enum RomFileUnfit {
         /// What it says that is not so.
         fault: RomFault,
     },
+    /// It holds no image at all: whoever names such a file has taken another for it, or has read a card that shows none.
+    #[error("{} is no option ROM: {}; use another file (`allod rom check {}` judges one), or `rom = \"none\"`", path.display(), contents(*fault), path.display())]
+    NoRom {
+        /// Which.
+        path: PathBuf,
+        /// What is there instead.
+        fault: RomFault,
+    },
 }
 
-/// Opens the file at `path`; one that `firmware` is going to look at must not lie.
+fn contents(fault: RomFault) -> String {
+    match fault {
+        RomFault::AllOnes => "all of it is ones, as what is read of a card that shows none".to_owned(),
+        RomFault::AllZeros => "all of it is zeros".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Opens the file at `path`; one that `firmware` is going to look at must be a ROM and not lie.
 pub(crate) fn open(path: &Path, firmware: bool) -> Result<RomFile, RomFileUnfit> {
     let read = || {
         let mut file = File::open(path)?;
@@ -55,12 +71,14 @@ pub(crate) fn open(path: &Path, firmware: bool) -> Result<RomFile, RomFileUnfit>
         path: path.to_owned(),
         errno: error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),
     })?;
-    match judge(&bytes, None).into_iter().find(|fault| fault.is_lie()) {
-        Some(fault) if firmware => Err(RomFileUnfit::Lies { path: path.to_owned(), fault }),
-        _ => {
-            let rom = Rom::parse(&bytes);
-            Ok(RomFile { file, x86: rom.has_x86(), efi: rom.has_efi() })
+    let rom = Rom::parse(&bytes);
+    let faults = judge(&bytes, None);
+    match (faults.iter().find(|fault| fault.is_lie()), faults.first()) {
+        (Some(&fault), _) if firmware => Err(RomFileUnfit::Lies { path: path.to_owned(), fault }),
+        (None, Some(&fault)) if firmware && rom.images.is_empty() => {
+            Err(RomFileUnfit::NoRom { path: path.to_owned(), fault })
         }
+        _ => Ok(RomFile { file, x86: rom.has_x86(), efi: rom.has_efi() }),
     }
 }
 
@@ -76,13 +94,12 @@ impl RomFile {
 
 /// Says what firmware of a `kind` misses in the file, if it is one that can be used at all.
 pub fn lacks(path: &Path, kind: FirmwareKind) -> Option<String> {
-    let rom = open(path, true).ok().filter(|rom| !rom.has(kind))?;
-    let other = match kind {
-        _ if !rom.x86 && !rom.efi => return Some(format!("{} is no option ROM", path.display())),
+    open(path, true).ok().filter(|rom| !rom.has(kind))?;
+    let name = match kind {
         FirmwareKind::Bios => "a BIOS",
         FirmwareKind::Uefi => "UEFI",
     };
-    Some(format!("the option ROM {} has no image for {other}", path.display()))
+    Some(format!("the option ROM {} has no image for {name}", path.display()))
 }
 
 #[cfg(test)]
@@ -108,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_lies_is_refused_to_firmware_and_what_it_lacks_is_told() {
+    fn a_file_that_lies_or_is_no_rom_is_refused_to_firmware_and_what_it_lacks_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("card.rom");
         let with = |at: usize, byte: u8| {
@@ -122,17 +139,24 @@ mod tests {
             (rom(0), None, uefi, Some("no image for UEFI")),
             (rom(3), None, uefi, None),
             (rom(3), None, bios, Some("no image for a BIOS")),
-            (b"a card's ROM".to_vec(), None, uefi, Some("is no option ROM")),
+            // What is no ROM.
+            (b"a card's ROM".to_vec(), Some("is no option ROM: it does not begin with 55 AA"), uefi, None),
+            (vec![0xff; 1 << 16], Some("is no option ROM: all of it is ones"), bios, None),
+            (vec![0; 1 << 16], Some("is no option ROM: all of it is zeros"), uefi, None),
+            (Vec::new(), Some("is no option ROM: it has no byte"), bios, None),
             // What SeaBIOS would walk over for ever, and what ends before it says that it does.
             (with(0x2c, 0), Some("says that it has no bytes"), bios, None),
             (with(0x2c, 2), Some("lacks its last 512 bytes"), bios, None),
+            (with(0x31, 0).repeat(40), Some("more images than any ROM has"), bios, None),
         ] {
             std::fs::write(&path, &bytes).unwrap();
             assert!(open(&path, false).is_ok(), "a kernel does not care");
             let refused = open(&path, true).err().map(|error| error.to_string());
             match (refused, lie) {
                 (None, None) => {}
-                (Some(told), Some(lie)) => assert!(told.contains(lie) && told.contains("rom show"), "{told}"),
+                (Some(told), Some(lie)) => {
+                    assert!(told.contains(lie) && told.contains("`allod rom "), "{told}")
+                }
                 (told, lie) => panic!("{told:?}, not {lie:?}"),
             }
             let told = lacks(&path, kind);

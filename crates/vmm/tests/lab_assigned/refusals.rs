@@ -1,5 +1,6 @@
 //! What cannot be assigned: refused before the guest runs, with the cause and the remedy, and left as it was.
 
+use lab::lying_rom::LyingRom;
 use lab::{Failure, Host, greeting};
 
 use crate::attention::SAY_AND_HALT;
@@ -156,6 +157,7 @@ pub(crate) fn lying_roms(host: &Host) -> Result<(), Failure> {
         assert!(refused.status == 1 && report["cause"] == "fault", "{report}");
     }
     let none = |card: &str| format!("{card},rom=none");
+    files_in_the_place_of_roms(host, bios, foreign)?;
     // A kernel that is started at once asks no ROM, so nothing of it is read.
     for card in [foreign, cut, &none(huge)] {
         let output = run(host, &machine(KERNEL, &[card]))?;
@@ -163,11 +165,50 @@ pub(crate) fn lying_roms(host: &Host) -> Result<(), Failure> {
     }
     does(host, "rm -f /tmp/report /tmp/rom-control")?;
     let controlled = format!("{bios} --control /tmp/rom-control");
-    start(host, &machine(&controlled, &[&none(foreign), &none(huge), &none(cut)]))?;
+    // Of the last two the host's kernel shows no byte (drivers/pci/rom.c, pci_get_rom_size), so there is nothing to believe.
+    let [endless, ones] = [14, 15].map(|index: usize| cards[index].as_str());
+    for card in [endless, ones] {
+        let judged = run(host, &format!("allod rom check {card}"))?;
+        assert!(judged.status == 1 && judged.stderr.contains("read the option ROM of"), "{judged:?}");
+    }
+    start(host, &machine(&controlled, &[&none(foreign), &none(huge), &none(cut), endless, ones]))?;
     wait_for(host, greeting::BY_BIOS)?;
     // Asked kindly, nothing there would answer.
     does(host, "echo '{\"command\":\"quit\"}' | socat -t 60 - UNIX-CONNECT:/tmp/rom-control")?;
     wait_for_end(host).map(drop)
+}
+
+/// A file is judged before anything is opened for the machine, by whichever firmware is going to look at it.
+fn files_in_the_place_of_roms(host: &Host, bios: &str, card: &str) -> Result<(), Failure> {
+    // Images of one block that go on and on, for the test device.
+    let mut image = LyingRom::Endless.bytes();
+    image.truncate(512);
+    (image[0x2c], image[0x31]) = (1, 0);
+    put_file(host, "/tmp/endless.rom", &LyingRom::Endless.bytes())?;
+    put_file(host, "/tmp/ones.rom", &LyingRom::Ones.bytes())?;
+    put_file(host, "/tmp/many.rom", &image.repeat(40))?;
+    for (file, words) in [
+        (
+            "endless",
+            "is not what it says: the chain of images breaks at number 0: the image says that it has no bytes",
+        ),
+        (
+            "many",
+            "is not what it says: the chain of images breaks at number 32: there are more images than any ROM has",
+        ),
+        ("ones", "is no option ROM: all of it is ones"),
+    ] {
+        for how in [bios, "--firmware uefi"] {
+            let path = format!("/tmp/{file}.rom");
+            let command = format!("timeout 60 {}", machine(how, &[&format!("{card},rom={path}")]));
+            is_refused(host, &command, &[&path, words, "use another file", "rom = \"none\""])?;
+            assert!(report(host)?.is_null(), "nothing has run");
+        }
+        // A kernel that is started at once asks no ROM.
+        let output = run(host, &machine(KERNEL, &[&format!("{card},rom=/tmp/{file}.rom")]))?;
+        assert!(output.is_success(), "{output:?}");
+    }
+    Ok(())
 }
 
 /// Something else on the host uses the addresses of a BAR: here it is where a kernel keeps its last words.
