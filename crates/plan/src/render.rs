@@ -102,7 +102,7 @@ fn seat_text(out: &mut String, seat: &SeatPlan) {
         line(out, 2, &format!("{:<10}{}{kind}{nvme}", "disk", disk.path.display()));
     }
     for network in &seat.networks {
-        let place = network.bridge.as_ref().or(network.tap.as_ref()).map_or("", String::as_str);
+        let place = network.bridge.as_ref().or(network.tap.as_ref()).map_or("passt", String::as_str);
         line(out, 2, &format!("{:<10}{} on {place}", "network", network.mac));
     }
 }

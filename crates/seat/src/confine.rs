@@ -3,7 +3,7 @@
 //! What it shuts itself into (system calls, files) is `linux::sandbox`. `launch` is the caller.
 
 use rustix::process::{Pid, Resource, Rlimit};
-use spec::plan::SeatPlan;
+use spec::plan::{PlannedNetwork, SeatPlan};
 use spec::seat_file::{DiskFormat, DiskMedia, DiskRequest, DisplayKind};
 use spec::{Bytes, CpuSet};
 
@@ -31,6 +31,8 @@ const PICTURE: Bytes = Bytes::mib(32);
 const LOOKERS: u64 = 16;
 /// What is kept of the tables of an image that is not raw: those of one TiB, with room for the writing of them.
 const IMAGE_TABLES: Bytes = Bytes::mib(128);
+/// What passt has at most: its buffers and its table of connections, nearly all of it static.
+const PASST: Bytes = Bytes::mib(64);
 /// Threads besides the vCPUs: devices, resets, events.
 const THREADS_BESIDE: u32 = 64;
 
@@ -90,7 +92,9 @@ pub fn limits(seat: &SeatPlan) -> Limits {
     let has_tables =
         |disk: &&DiskRequest| disk.media == DiskMedia::Disk && disk.format != Some(DiskFormat::Raw);
     let images = seat.disks.iter().filter(has_tables).count() as u64 * IMAGE_TABLES.0;
-    let beside = USED_BESIDE.0 + size / TABLE_SHARE + display + images;
+    let by_passt = |card: &&PlannedNetwork| card.bridge.is_none() && card.tap.is_none();
+    let networks = seat.networks.iter().filter(by_passt).count() as u64 * PASST.0;
+    let beside = USED_BESIDE.0 + size / TABLE_SHARE + display + images + networks;
     let pinned: CpuSet = seat.cpus.pins.iter().copied().collect();
     Limits {
         memory: Bytes(size.saturating_add(beside)),
@@ -124,6 +128,7 @@ mod tests {
             ("display = \"emulated\"\n", 64 + 17 * 32),
             ("disk = [{ path = \"/d\", format = \"raw\" }, { path = \"/c\", media = \"cdrom\" }]\n", 0),
             ("disk = [{ path = \"/d\", format = \"qcow2\" }, { path = \"/e\" }]\n", 2 * 128),
+            ("network = [{}, { tap = \"t\" }, { bridge = \"b\" }, {}]\n", 2 * 64),
         ] {
             assert_eq!(memory(rest), Bytes(bare.0 + Bytes::mib(more_mib).0), "{rest}");
         }

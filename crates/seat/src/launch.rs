@@ -17,12 +17,13 @@ use spec::{
     MachineSpec, MemorySpec,
 };
 
+use crate::companion::Companion;
 use crate::confine::Confinement;
 use crate::drives::{self, Disk, DriveUnfit};
 use crate::firmware::{Firmware, FirmwareUnfit, OpenFirmware};
 use crate::functions::{self, CannotAssign, OpenFunctions, Wanted};
-use crate::network::{Network, NoNetwork, OpenNetwork};
-use crate::tpm::{NoTpm, RunningTpm};
+use crate::network::{Network, NoNetwork, OpenNetwork, Starter};
+use crate::tpm::{self, NoTpm};
 
 /// One machine, by the names of what it uses.
 #[derive(Clone, Debug)]
@@ -184,7 +185,7 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    tpm: Option<RunningTpm>,
+    companions: Vec<Companion>,
     report: File,
     control: Option<PathBuf>,
 }
@@ -225,8 +226,8 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     let start = open_start(&request.start)?;
     let disks = request.disks.iter().map(Disk::open).collect::<Result<Vec<_>, _>>()?;
     let cdroms = request.cdroms.iter().map(|path| drives::open_disc(path)).collect::<Result<Vec<_>, _>>()?;
-    let networks = open_networks(request)?;
-    let (tpm, tpm_socket) = start_tpm(request, errors.as_ref(), confinement.as_ref())?.unzip();
+    let (mut companions, networks) = open_networks(request, errors.as_ref(), confinement.as_ref())?;
+    let tpm_socket = start_tpm(request, errors.as_ref(), confinement.as_ref(), &mut companions)?;
     // Debian's package `seabios` has it. A kernel that is started without firmware does without.
     let display_rom = request.display.and_then(|_| File::open(DISPLAY_ROM).ok()).map(OwnedFd::from);
     let control = request.control.as_deref().map(listen).transpose()?;
@@ -281,7 +282,7 @@ pub fn start(request: &Request, surroundings: Surroundings) -> Result<Process, L
     }
 
     let child = spawn(&spec_end, errors, confinement.as_ref())?;
-    let mut process = Process { child, tpm, report: report.into(), control: request.control.clone() };
+    let mut process = Process { child, companions, report: report.into(), control: request.control.clone() };
     if let Some(confinement) = &confinement
         && let Err(error) = confinement.hold(process.id())
     {
@@ -314,30 +315,42 @@ fn utc_offset_s(clock: ClockTime) -> i32 {
     }
 }
 
-fn open_networks(request: &Request) -> Result<Vec<OpenNetwork>, LaunchError> {
-    let open = |(index, network)| OpenNetwork::open(network, &request.name, index);
-    let mut networks =
-        request.networks.iter().enumerate().map(open).collect::<Result<Vec<OpenNetwork>, _>>()?;
+/// Opens the machine's network cards, and gives the programs behind them, shut in as the machine is. They come first: when all
+/// this is dropped, the wires go before what is at their other ends.
+fn open_networks(
+    request: &Request,
+    errors: Option<&OwnedFd>,
+    confinement: Option<&Confinement>,
+) -> Result<(Vec<Companion>, Vec<OpenNetwork>), LaunchError> {
+    let user = confinement.and_then(|confinement| confinement.user);
+    let (mut programs, mut networks) = (Vec::new(), Vec::new());
+    for (index, network) in request.networks.iter().enumerate() {
+        let starter = Starter { user, errors: errors.map(duplicate).transpose()? };
+        let mut open = OpenNetwork::open(network, &request.name, index, starter)?;
+        if let Some(program) = open.take_program() {
+            programs.push(Companion::new(program, confinement)?);
+        }
+        networks.push(open);
+    }
     if let Start::Firmware(Firmware { kind, boot: BootFirst::Network, .. }) = request.start {
         networks.iter_mut().try_for_each(|network| network.open_rom(kind))?;
     }
-    Ok(networks)
+    Ok((programs, networks))
 }
 
-/// Starts the machine's TPM, if it is to have one, shut in as the machine is.
+/// Starts the machine's TPM, if it is to have one, shut in as the machine is; gives the socket to it.
 fn start_tpm(
     request: &Request,
     errors: Option<&OwnedFd>,
     confinement: Option<&Confinement>,
-) -> Result<Option<(RunningTpm, OwnedFd)>, LaunchError> {
+    companions: &mut Vec<Companion>,
+) -> Result<Option<OwnedFd>, LaunchError> {
     let Some(folder) = &request.tpm else { return Ok(None) };
     let errors = errors.map(duplicate).transpose()?;
     let user = confinement.and_then(|confinement| confinement.user);
-    let (tpm, socket) = RunningTpm::start(folder, user, errors)?;
-    if let Some(confinement) = confinement {
-        confinement.hold(tpm.id())?;
-    }
-    Ok(Some((tpm, socket)))
+    let (tpm, socket) = tpm::start(folder, user, errors)?;
+    companions.push(Companion::new(tpm, confinement)?);
+    Ok(Some(socket))
 }
 
 /// What the machine starts, open.
@@ -427,8 +440,8 @@ impl Process {
         let mut text = String::new();
         let read = (&mut self.report).take(REPORT_LIMIT).read_to_string(&mut text);
         let status = self.child.wait().map_err(kernel("wait for the machine's process"))?;
-        // It has ended when the machine has, or soon.
-        drop(self.tpm.take());
+        // They have ended when the machine has, or soon.
+        self.companions.clear();
         if let Some(path) = &self.control {
             // It was made by us for this machine; that it is gone already is as good.
             let _ = std::fs::remove_file(path);

@@ -6,6 +6,7 @@
 pub mod asking;
 pub mod attach;
 pub mod cgroup;
+mod companion;
 pub mod confine;
 pub mod control;
 mod documents;

@@ -94,7 +94,7 @@ pub fn request(
     })
 }
 
-/// A card on a tap or a bridge, or on the network that the machine's user has.
+/// A card on a tap or a bridge, or behind the host's addresses.
 fn network(planned: &PlannedNetwork) -> Network {
     let wire = match (&planned.tap, &planned.bridge) {
         (Some(tap), _) => Wire::Tap(tap.clone()),
@@ -253,11 +253,12 @@ mod tests {
 
     #[test]
     fn network_cards_are_plugged_in_as_planned() {
-        let seat =
-            planned("network = [{ bridge = \"br0\" }, { tap = \"tap3\", mac = \"52:54:00:00:00:01\" }]\n");
+        let seat = planned(
+            "network = [{ bridge = \"br0\" }, { tap = \"tap3\", mac = \"52:54:00:00:00:01\" }, {}]\n",
+        );
         let machine = request(&seat, &[], &places()).unwrap();
         let wires: Vec<_> = machine.networks.iter().map(|network| network.wire.to_string()).collect();
-        assert_eq!(wires, ["bridge=br0", "tap=tap3"]);
+        assert_eq!(wires, ["bridge=br0", "tap=tap3", "user"]);
         assert_eq!(machine.networks[1].mac.unwrap().to_string(), "52:54:00:00:00:01");
     }
 

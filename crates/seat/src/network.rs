@@ -5,7 +5,8 @@
 use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use linux::net::TapError;
 use rustix::io::FdFlags;
@@ -29,7 +30,7 @@ pub enum Wire {
     Tap(String),
     /// A bridge of this host, through a tap interface that is made for the machine.
     Bridge(String),
-    /// The network that this user has: passt, which needs no rights.
+    /// What this host reaches, from its own addresses: passt, which needs no rights.
     User,
 }
 
@@ -65,19 +66,44 @@ pub(crate) struct OpenNetwork {
     link: LinkKind,
     mac: MacAddress,
     rom: Option<OwnedFd>,
+    program: Option<Child>,
+}
+
+/// As whom programs are started that a wire needs, and where they complain.
+#[derive(Debug, Default)]
+pub(crate) struct Starter {
+    /// The user of a seat's machine; none: as this process is.
+    pub(crate) user: Option<u32>,
+    /// None: to this process's own.
+    pub(crate) errors: Option<OwnedFd>,
 }
 
 impl OpenNetwork {
     /// Opens the wire of card number `index` of the machine `name`.
-    pub(crate) fn open(network: &Network, name: &str, index: usize) -> Result<Self, NoNetwork> {
+    pub(crate) fn open(
+        network: &Network,
+        name: &str,
+        index: usize,
+        starter: Starter,
+    ) -> Result<Self, NoNetwork> {
+        let mut program = None;
         let (file, link) = match &network.wire {
             Wire::Tap(tap) => (linux::net::open_tap(tap, None)?, LinkKind::Tap),
             // The kernel finds a free number.
             Wire::Bridge(bridge) => (linux::net::open_tap(TAP_NAME, Some(bridge))?, LinkKind::Tap),
-            Wire::User => (start_passt()?, LinkKind::Stream),
+            Wire::User => {
+                let (child, socket) = start_passt(starter)?;
+                program = Some(child);
+                (socket, LinkKind::Stream)
+            }
         };
         let mac = network.mac.unwrap_or_else(|| MacAddress::locally_administered(seed(name, index)));
-        Ok(Self { file, link, mac, rom: None })
+        Ok(Self { file, link, mac, rom: None, program })
+    }
+
+    /// The program that is the other end of the wire, once.
+    pub(crate) fn take_program(&mut self) -> Option<Child> {
+        self.program.take()
     }
 
     /// Opens the option ROM by which firmware of this kind starts a system through the card.
@@ -124,18 +150,26 @@ fn seed(name: &str, index: usize) -> u64 {
 }
 
 /// Starts passt on one end of a socket and gives the other; it ends when that is closed.
-fn start_passt() -> Result<OwnedFd, NoNetwork> {
+fn start_passt(starter: Starter) -> Result<(Child, OwnedFd), NoNetwork> {
     let (ours, its) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(NoNetwork::Socket)?;
     rustix::io::fcntl_setfd(&its, FdFlags::empty()).map_err(NoNetwork::Socket)?;
-    Command::new(PASST)
+    let mut command = Command::new(PASST);
+    command
         .args(["--foreground", "--quiet", "--fd", &its.as_raw_fd().to_string()])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(NoNetwork::Passt)?;
-    Ok(ours)
+        .stdout(Stdio::null());
+    if let Some(errors) = starter.errors {
+        command.stderr(errors);
+    }
+    if let Some(user) = starter.user {
+        // Supplementary groups go as well. What listens on the host's loopback interface is for the host's own programs, and
+        // passt would show it at the gateway's address.
+        command.uid(user).gid(user).arg("--no-map-gw");
+    }
+    let child = command.spawn().map_err(NoNetwork::Passt)?;
+    Ok((child, ours))
 }
 
 impl std::str::FromStr for Network {

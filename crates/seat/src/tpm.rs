@@ -8,7 +8,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, FdFlags};
@@ -49,74 +48,48 @@ pub enum NoTpm {
 /// Its name, by which it is started.
 pub(crate) const PROGRAM: &str = "swtpm";
 
-/// A swtpm that runs for a machine. It ends when the machine closes its socket, and at the latest when this is dropped.
-#[derive(Debug)]
-pub(crate) struct RunningTpm(Child);
-
-/// How long it has to end by itself when the machine is gone.
-const END_TIME: Duration = Duration::from_secs(2);
-const END_STEP: Duration = Duration::from_millis(5);
 /// A TPM's folder has three files.
 const MOST_FILES: usize = 64;
 
-impl RunningTpm {
-    /// Starts swtpm on what is in `folder` as `user`, and gives the socket that steers it.
-    pub(crate) fn start(
-        folder: &Path,
-        user: Option<u32>,
-        errors: Option<OwnedFd>,
-    ) -> Result<(Self, OwnedFd), NoTpm> {
-        let open = open_folder(folder)?;
-        let failed =
-            |what| move |errno: Errno| NoTpm::Folder { what, path: folder.to_owned(), errno: errno.into() };
-        if let Some(user) = user {
-            hand_over(&open, user).map_err(failed("give the machine's user"))?;
-        }
-        let (ours, its) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-                .map_err(NoTpm::Socket)?;
-        // The folder as well: it is locked for as long as swtpm has it open.
-        for fd in [&its, &open] {
-            rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(NoTpm::Socket)?;
-        }
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["socket", "--tpm2", "--terminate", "--tpmstate", "dir=.", "--ctrl"])
-            .arg(format!("type=unixio,clientfd={}", its.as_raw_fd()))
-            // By its number: the machine's user may not pass through the folders above.
-            .current_dir(format!("/proc/self/fd/{}", open.as_raw_fd()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        if let Some(errors) = errors {
-            command.stderr(errors);
-        }
-        if let Some(user) = user {
-            // Supplementary groups go as well.
-            command.uid(user).gid(user);
-        }
-        let child = command.spawn().map_err(|errno| match errno.kind() {
-            std::io::ErrorKind::NotFound => NoTpm::Missing,
-            _ => NoTpm::Spawn(errno),
-        })?;
-        Ok((Self(child), ours))
+/// Starts swtpm on what is in `folder` as `user`, and gives the socket that steers it.
+pub(crate) fn start(
+    folder: &Path,
+    user: Option<u32>,
+    errors: Option<OwnedFd>,
+) -> Result<(Child, OwnedFd), NoTpm> {
+    let open = open_folder(folder)?;
+    let failed =
+        |what| move |errno: Errno| NoTpm::Folder { what, path: folder.to_owned(), errno: errno.into() };
+    if let Some(user) = user {
+        hand_over(&open, user).map_err(failed("give the machine's user"))?;
     }
-
-    /// Its process's id.
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+    let (ours, its) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+            .map_err(NoTpm::Socket)?;
+    // The folder as well: it is locked for as long as swtpm has it open.
+    for fd in [&its, &open] {
+        rustix::io::fcntl_setfd(fd, FdFlags::empty()).map_err(NoTpm::Socket)?;
     }
-}
-
-impl Drop for RunningTpm {
-    fn drop(&mut self) {
-        let end = Instant::now() + END_TIME;
-        while let (Ok(None), true) = (self.0.try_wait(), Instant::now() < end) {
-            std::thread::sleep(END_STEP);
-        }
-        // One that is gone already is as good as killed; all that it keeps is on disk when it has answered.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["socket", "--tpm2", "--terminate", "--tpmstate", "dir=.", "--ctrl"])
+        .arg(format!("type=unixio,clientfd={}", its.as_raw_fd()))
+        // By its number: the machine's user may not pass through the folders above.
+        .current_dir(format!("/proc/self/fd/{}", open.as_raw_fd()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    if let Some(errors) = errors {
+        command.stderr(errors);
     }
+    if let Some(user) = user {
+        // Supplementary groups go as well.
+        command.uid(user).gid(user);
+    }
+    let child = command.spawn().map_err(|errno| match errno.kind() {
+        std::io::ErrorKind::NotFound => NoTpm::Missing,
+        _ => NoTpm::Spawn(errno),
+    })?;
+    Ok((child, ours))
 }
 
 /// Opens the folder, makes it if it is not there, and keeps other machines from it.

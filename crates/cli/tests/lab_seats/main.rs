@@ -9,6 +9,7 @@ mod disks;
 #[path = "../../../vmm/tests/lab_boot/micro_guest.rs"]
 #[allow(dead_code, reason = "shared with the scenarios of machines")]
 mod micro_guest;
+mod passt;
 mod rounds;
 mod seats;
 mod shown;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     run_all(&SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     shared("two_seats_run_at_once_and_everything_goes_home", two_seats_run_at_once_and_everything_goes_home),
     shared("what_belongs_to_a_seat_is_refused_to_others", what_belongs_to_a_seat_is_refused_to_others),
     shared(
@@ -39,6 +40,10 @@ const SCENARIOS: [Scenario; 10] = [
     shared(
         "seats_with_firmware_are_seen_by_name_and_keep_their_variables",
         shown::seats_with_firmware_are_seen_by_name_and_keep_their_variables,
+    ),
+    shared(
+        "a_seat_without_a_bridge_reaches_what_the_host_reaches",
+        passt::a_seat_without_a_bridge_reaches_what_the_host_reaches,
     ),
     shared("huge_pages_come_with_a_seat_and_go_with_it", huge_pages_come_with_a_seat_and_go_with_it),
     Scenario {

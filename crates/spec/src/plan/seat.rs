@@ -200,10 +200,10 @@ pub enum SeatStart {
     Firmware(FirmwareRequest),
 }
 
-/// A virtual network card.
+/// A virtual network card; one that is plugged into neither reaches what the host reaches, by passt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedNetwork {
-    /// The bridge it is plugged into, or none when `tap` is used as it is.
+    /// The bridge it is plugged into.
     #[serde(default)]
     pub bridge: Option<String>,
     /// The tap interface that exists already.

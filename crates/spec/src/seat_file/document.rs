@@ -457,7 +457,8 @@ pub enum DiskMedia {
     Cdrom,
 }
 
-/// A virtual network card.
+/// A virtual network card. Without `bridge` and `tap` it is behind an address of the host's own: the seat reaches what the
+/// host reaches, by passt, but nothing that listens on the host's loopback interface, and nobody reaches the seat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NetworkRequest {

@@ -116,16 +116,17 @@ fn choices(seat: &DeTable<'_>, whole: bool, problems: &mut Problems<'_>) {
         let message = "`pin` and `shared` exclude each other".to_owned();
         problems.add(key.span(), message, Some("remove one of the two".to_owned()));
     }
-    let cpus = cpus.map(|(cpus, span)| (cpus, span, ["count", "pin"]));
-    let networks = tables(seat, "network").map(|(network, span)| (network, span, ["bridge", "tap"]));
-    for (table, span, keys) in cpus.into_iter().chain(networks) {
+    let cpus = cpus.map(|(cpus, span)| (cpus, whole.then_some(span), ["count", "pin"]));
+    // One that is plugged into neither has a network of its own.
+    let networks = tables(seat, "network").map(|(network, _)| (network, None, ["bridge", "tap"]));
+    for (table, needed, keys) in cpus.into_iter().chain(networks) {
         let given: Vec<_> = keys.iter().filter_map(|key| table.get_key_value(*key)).collect();
         let [first, second] = keys;
-        match given.as_slice() {
-            [] if whole && table.keys().all(|key| key.get_ref() == "mac") => {
+        match (given.as_slice(), needed) {
+            ([], Some(span)) if table.is_empty() => {
                 problems.add(span, format!("one of `{first}` and `{second}` is missing"), None);
             }
-            [(one, _), (other, _)] => {
+            ([(one, _), (other, _)], _) => {
                 let key = if one.span().start < other.span().start { other } else { one };
                 let message = format!("`{first}` and `{second}` exclude each other");
                 problems.add(key.span(), message, Some("remove one of the two".to_owned()));

@@ -71,6 +71,8 @@ read-only = true
 
 [[seat.network]]
 tap = "tap0"
+
+[[seat.network]]
 "#;
 
 /// The least a seat can say, to put one more line before, into or behind.
@@ -160,7 +162,6 @@ fn each_slip_is_told_with_its_place_and_what_would_be_right() {
             "5:41 BIOS firmware has no `variables` / remove \
             `variables`, or set `kind = \"uefi\"`",
         ),
-        ("network = [{}]", "5:12 one of `bridge` and `tap` is missing"),
         (
             "network = [{ tap = \"a\", bridge = \"b\" }]",
             "5:25 `bridge` and `tap` exclude each other / remove one of \
