@@ -10,10 +10,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, Output};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: &[Scenario] = &[
     shared("a_device_that_is_claimed_is_refused_with_its_owner", a_device_that_is_claimed_is_refused),
     shared(
         "a_bench_that_could_not_be_gone_on_with_does_not_begin",

@@ -8,10 +8,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 1] = [Scenario {
+const SCENARIOS: &[Scenario] = &[Scenario {
     name: "a_rom_that_shows_nothing_is_told_of_before_a_seat_starts",
     profile: "vga",
     programs: &["allod", "allod-vmm"],

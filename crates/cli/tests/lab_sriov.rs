@@ -9,10 +9,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: &[Scenario] = &[
     shared(
         "two_seats_talk_through_the_card_that_both_have_a_part_of",
         "sriov",

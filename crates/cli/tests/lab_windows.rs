@@ -12,10 +12,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 1] = [Scenario {
+const SCENARIOS: &[Scenario] = &[Scenario {
     name: "a_seat_for_windows_has_nothing_that_windows_has_no_driver_for",
     profile: "plain",
     programs: &["allod", "allod-vmm"],

@@ -16,10 +16,10 @@ use lab::scenario::{Scenario, run_all};
 use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: &[Scenario] = &[
     in_host(
         "plain",
         "a_disc_is_started_before_a_disk_when_asked_for",

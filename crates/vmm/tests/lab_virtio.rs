@@ -10,10 +10,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host, Output};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const SCENARIOS: &[Scenario] = &[
     shared("the_guest_s_entropy_comes_from_the_host", the_guest_s_entropy_comes_from_the_host),
     shared(
         "what_the_guest_writes_is_what_the_file_holds_and_back",

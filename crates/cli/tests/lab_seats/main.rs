@@ -21,10 +21,10 @@ use lab::{Failure, Host};
 use seats::{CARD, DISK, deaf, debian, does, driver, functions, obedient, run, seat, until, write};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: &[Scenario] = &[
     shared("two_seats_run_at_once_and_everything_goes_home", two_seats_run_at_once_and_everything_goes_home),
     shared("what_belongs_to_a_seat_is_refused_to_others", what_belongs_to_a_seat_is_refused_to_others),
     shared(

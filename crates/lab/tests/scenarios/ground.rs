@@ -5,7 +5,7 @@ use lab::{Failure, Host};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub(crate) const SCENARIOS: [Scenario; 18] = [
+pub(crate) const SCENARIOS: &[Scenario] = &[
     shared("host_has_kvm_vfio_and_groups", "plain", host_has_kvm_vfio_and_groups),
     shared("exit_status_and_streams_are_passed_on", "plain", exit_status_and_streams_are_passed_on),
     shared("command_that_cannot_start_is_no_exit_status", "plain", command_that_cannot_start),

@@ -27,10 +27,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 29] = [
+const SCENARIOS: &[Scenario] = &[
     shared("what_cannot_be_assigned_is_refused_and_left_as_it_was", "cards", refusals::refused),
     shared("nvme_data_of_the_guest_is_what_lies_in_the_drive", "cards", transfers::nvme),
     shared("dma_ends_where_the_guests_memory_ends", "cards", dma::intel),

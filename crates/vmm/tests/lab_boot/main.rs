@@ -14,10 +14,10 @@ use lab::{Failure, Host};
 use machines::{debian, machine, micro, run};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: &[Scenario] = &[
     shared(
         "linux_reaches_user_space_with_each_number_of_vcpus_and_powers_off",
         linux_reaches_user_space_with_each_number_of_vcpus_and_powers_off,

@@ -26,10 +26,10 @@ use lab::scenario::{Scenario, run_all};
 use lab::{Failure, Host, greeting};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: &[Scenario] = &[
     shared(
         "a_bios_without_a_disk_says_so_on_the_serial_console",
         a_bios_without_a_disk_says_so_on_the_serial_console,

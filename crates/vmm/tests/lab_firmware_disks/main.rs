@@ -20,10 +20,10 @@ use lab::scenario::{Boot, Scenario, run_all};
 use lab::{Failure, Host, Output};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: &[Scenario] = &[
     shared("debian_starts_from_a_disk_by_bios", debian_starts_from_a_disk_by_bios),
     shared("debian_starts_from_a_disk_by_uefi", debian_starts_from_a_disk_by_uefi),
     shared(

@@ -18,10 +18,10 @@ use lab::{Failure, Host};
 use screen::{Picture, picture_of};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: &[Scenario] = &[
     shared("a_bios_writes_on_the_assigned_vga_what_it_writes_on_an_emulated_one", "vga", bios::primary),
     shared("a_vesa_mode_and_what_is_drawn_in_it_are_on_the_assigned_vga", "vga", vesa::mode),
     shared("a_seat_whose_card_has_run_its_rom_gets_the_clean_one_that_is_kept", "vga", bios::kept_rom),

@@ -19,10 +19,10 @@ use lab::scenario::{Boot, Check, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&SCENARIOS)
+    run_all(SCENARIOS)
 }
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: &[Scenario] = &[
     shared("cards_work_while_all_their_bars_are_moved", "cards", moves::moved),
     shared("scribbled_cards_leave_machine_and_host_alive_and_work_after_a_reset", "cards", moves::scribbled),
     shared("a_bar_below_a_page_costs_no_exit_where_it_begins_one", "cards", moves::below_a_page),
