@@ -40,7 +40,7 @@ const DEADLINE: &str = "timeout --foreground --kill-after=10";
 /// When a file of scenarios is taken to hang, in seconds.
 const SCENARIO_SECONDS: u32 = 1800;
 /// The same for a soak.
-const SOAK_SECONDS: u32 = 3600;
+const SOAK_SECONDS: u32 = 10800;
 
 /// Files of scenarios side by side at most, however many processors there are.
 const LANES: usize = 4;

@@ -1,9 +1,15 @@
 //! UEFI variables of machines that are killed on the way to the file that keeps them.
 
+use std::time::Duration;
+
 use lab::{Failure, Host};
 
 use super::disks::shell_disk;
 use super::{run, without_escapes};
+
+/// What a start may take. Firmware that finds a variable of which only the beginning was written makes the whole store anew,
+/// and each of its bytes is an exit of a machine within a machine: five minutes.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(1200);
 
 /// A variable's value as the shell shows it.
 pub(crate) const KEPT: &str = "72 65 76 6F";
@@ -24,13 +30,13 @@ pub(crate) fn leave_variables(host: &Host, kills: &[(&str, u32)]) -> Result<(), 
     let disk = shell_disk(host, &script)?;
     for (index, (call, number)) in kills.iter().enumerate() {
         // The kernel ends the machine as it enters the call.
-        let output = run(
-            host,
+        let output = host.run_within(
             &format!(
                 "rm -f /tmp/fw-calls; allod run {flags} --disk {disk} < /dev/null | {{ n=; while read -r line; do echo \"$line\"; \
                  case \"$n$line\" in traced*) ;; *WRITES*) n=traced; strace -f -q -o /tmp/fw-calls -p $(pidof allod-vmm) -e trace={call} \
                  -e inject={call}:signal=KILL:when={number} > /dev/null 2>&1 & ;; esac; done; wait; }}; cat /tmp/fw-calls"
             ),
+            RECOVERED_WITHIN,
         )?;
         let calls = output.stdout.lines().filter(|line| line.contains(&format!("{call}("))).count();
         assert!(calls as u32 >= *number && output.stdout.contains("killed by SIGKILL"), "{call}: {output:?}");
@@ -39,7 +45,8 @@ pub(crate) fn leave_variables(host: &Host, kills: &[(&str, u32)]) -> Result<(), 
         }
     }
     let disk = shell_disk(host, &format!("{show}reset -s\r\n"))?;
-    let output = run(host, &format!("allod run {flags} --disk {disk} < /dev/null"))?;
+    let output =
+        host.run_within(&format!("allod run {flags} --disk {disk} < /dev/null"), RECOVERED_WITHIN)?;
     assert!(output.is_success(), "{output:?}");
     are_whole(&output.stdout);
     Ok(())
