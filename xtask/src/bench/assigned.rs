@@ -92,7 +92,7 @@ pub(super) const PLAN: Plan = Plan {
         (
             "function",
             "QEMU's nvme on a root port, its MSI-X table in the same BAR as its registers; behind it null-co, which answers after \
-             a millisecond, when any guest has halted",
+             100 us, when a guest has halted",
         ),
         (
             "reads",
