@@ -16,6 +16,9 @@ use clap::{Args, ValueEnum};
 /// What rustdoc is told. It warns of links to private items even when it documents those too.
 const DOC_LINTS: &str = "-D warnings -A rustdoc::private_intra_doc_links";
 
+/// What clippy finds that is an error.
+const DENIED: [&str; 4] = ["-D", "warnings", "-D", "clippy::too_many_lines"];
+
 /// Which checks to run.
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -59,12 +62,19 @@ impl Check {
             Check::Advisories => advisories::run(workspace),
             Check::Format => with_component("rustfmt", &["fmt", "--all", "--check"]),
             Check::Lints => {
-                let denied = ["-D", "warnings", "-D", "clippy::too_many_lines"];
-                with_component(
-                    "clippy",
-                    &[&["clippy", "--workspace", "--all-targets", "--keep-going", "--"][..], &denied]
-                        .concat(),
-                )
+                // Scenarios are none of `--all-targets`, as they are no tests of a plain `cargo test`.
+                let tests = workspace.crates.iter().flat_map(|krate| &krate.tests);
+                let named: Vec<&str> = tests.flat_map(|name| ["--test", name]).collect();
+                for targets in [&["--all-targets"][..], &named] {
+                    let findings = with_component(
+                        "clippy",
+                        &[&["clippy", "--workspace", "--keep-going"][..], targets, &["--"], &DENIED].concat(),
+                    )?;
+                    if !findings.skips.is_empty() {
+                        return Ok(findings);
+                    }
+                }
+                Ok(Findings::default())
             }
             Check::Docs => {
                 // Private items too: who reads these docs works on the code, and links to what is private are welcome.

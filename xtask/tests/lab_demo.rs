@@ -5,6 +5,8 @@
 //!
 //! A program of its own because it boots a host for minutes: `cargo xtask test --scenario demo`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
 mod picture;
 
 use scene::judge::judge;

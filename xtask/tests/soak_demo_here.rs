@@ -3,6 +3,8 @@
 //!
 //! A program of its own because it boots a host for minutes: `cargo xtask soak demo_here`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a scenario says what it expects")]
+
 mod picture;
 
 use std::cell::RefCell;

@@ -31,7 +31,7 @@ const COLOURS: [[[u8; 3]; 2]; 4] = [
 /// A desk of one guest: its screens, its keyboard and pointer, and sound.
 pub(crate) fn desk(host: &Host) -> Result<(), Failure> {
     let sound = sound_cards(host)?;
-    let console = at_a_desk(host, &sound.each_ref().map(String::as_str), &sound_work())?;
+    let console = at_a_desk(host, &sound.each_ref().map(String::as_str), sound_work())?;
     is_heard(host, &console);
     Ok(())
 }

@@ -95,7 +95,7 @@ fn bios_font(host: &Host) -> Result<Vec<Glyph>, Failure> {
     const LETTER: [u8; 16] = [0, 0, 0x10, 0x38, 0x6c, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
     let hex = run(host, "od -An -v -tx1 /usr/share/seabios/vgabios-stdvga.bin")?.stdout;
     let rom: Vec<u8> = hex.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
-    let letter = rom.windows(16).position(|bytes| bytes == LETTER).expect("a font with an A");
+    let letter = rom.windows(16).position(|bytes| bytes == LETTER).unwrap();
     let font = &rom[letter - 16 * usize::from(b'A')..];
     Ok(font.chunks(16).take(256).map(<[u8]>::to_vec).collect())
 }
