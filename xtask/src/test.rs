@@ -14,7 +14,7 @@ use crate::workspace::{Crate, Workspace};
 use crate::{check, setup};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use lab::scenario::REQUIRED_VARIABLE;
+use lab::scenario::{REQUIRED_VARIABLE, SOAK};
 use lab::start::PROGRAMS_VARIABLE;
 use outcome::Outcome;
 use std::fs::{self, File};
@@ -31,9 +31,6 @@ const LAB_RUNNER: &str = "scenarios";
 
 /// How cargo is told what to start a test with.
 const RUNNER_VARIABLE: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
-
-/// What marks one that is too long for every day.
-const SOAK: &str = "soak_";
 
 /// Ends a file of scenarios that hangs; its emulator ends with it. In the foreground, so that Ctrl-C still reaches it.
 const DEADLINE: &str = "timeout --foreground --kill-after=10";

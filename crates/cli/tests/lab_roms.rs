@@ -4,20 +4,18 @@
 
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{Scenario, run_all, shared};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
     run_all(SCENARIOS)
 }
 
-const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "a_rom_that_shows_nothing_is_told_of_before_a_seat_starts",
-    profile: "vga",
-    programs: &["allod", "allod-vmm"],
-    boot: Boot::Shared,
-    check: Check::Inside(a_rom_that_shows_nothing_is_told_of_before_a_seat_starts),
-}];
+const SCENARIOS: &[Scenario] = &[shared(
+    "a_rom_that_shows_nothing_is_told_of_before_a_seat_starts",
+    "vga",
+    a_rom_that_shows_nothing_is_told_of_before_a_seat_starts,
+)];
 
 /// That of Debian's `seabios` for this card: for a BIOS alone.
 const ROM: &str = "/usr/share/seabios/vgabios-cirrus.bin";

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{Scenario, run_all, shared};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
@@ -34,15 +34,6 @@ const SCENARIOS: &[Scenario] = &[
         two_seats_talk_through_the_card_that_both_have_a_part_of,
     ),
 ];
-
-const fn shared(
-    name: &'static str,
-    profile: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 /// Bytes sent in each direction between two seats.
 const EXCHANGED_MIB: u32 = 4;

@@ -8,20 +8,18 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{Scenario, run_all, shared};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
     run_all(SCENARIOS)
 }
 
-const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "a_seat_for_windows_has_nothing_that_windows_has_no_driver_for",
-    profile: "plain",
-    programs: &["allod", "allod-vmm"],
-    boot: Boot::Shared,
-    check: Check::Inside(a_seat_for_windows_has_nothing_that_windows_has_no_driver_for),
-}];
+const SCENARIOS: &[Scenario] = &[shared(
+    "a_seat_for_windows_has_nothing_that_windows_has_no_driver_for",
+    "plain",
+    a_seat_for_windows_has_nothing_that_windows_has_no_driver_for,
+)];
 
 /// A guest is started in seconds, and in many times that when the machine under it is busy.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -2,9 +2,9 @@
 //!
 //! A scenario is a function that is given a running host. It panics (by an assertion) when what it tests is
 //! wrong, and hands on the lab's own failures with `?`. A host whose kernel has complained meanwhile fails it, too. A hung
-//! emulator is no word about what is tested: the scenario is tried once more, and that is counted and printed. A lab that cannot be had, or a program that is
-//! not built, is a skip that says so aloud; with `ALLOD_LAB_REQUIRED` set it is a failure. Test targets with
-//! `harness = false` hand their list to [`run_all`].
+//! emulator is no word about what is tested: the scenario is tried once more, and that is counted and printed. A lab that
+//! cannot be had, or a program that is not built, is a skip that says so aloud; with `ALLOD_LAB_REQUIRED` set it is a
+//! failure. Test targets with `harness = false` hand their list to [`run_all`].
 //!
 //! A scenario whose name begins with `soak_` is too long for every day, or another hardware's variant of one that is not: it
 //! runs only when it is asked for by name.
@@ -23,8 +23,8 @@ use std::time::Instant;
 /// Turns skips into failures.
 pub const REQUIRED_VARIABLE: &str = "ALLOD_LAB_REQUIRED";
 
-/// How the name of a scenario begins that does not run every day.
-const SOAK: &str = "soak_";
+/// How the name of a scenario begins, or of a file of scenarios, that does not run every day.
+pub const SOAK: &str = "soak_";
 
 /// A check that needs a virtual host.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,16 @@ pub enum Check {
     Inside(fn(&Host) -> Result<(), Failure>),
     /// Is given the host for good, and may break it.
     ToTheEnd(fn(Host) -> Result<(), Failure>),
+}
+
+/// What most scenarios are: a check of machines, in a host that it leaves as it was to those with the same profile.
+pub const fn shared(
+    name: &'static str,
+    profile: &'static str,
+    check: fn(&Host) -> Result<(), Failure>,
+) -> Scenario {
+    let programs = &["allod", "allod-vmm"];
+    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
 }
 
 /// What became of a scenario.

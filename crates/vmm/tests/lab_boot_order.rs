@@ -11,8 +11,8 @@ mod firmware;
 use std::process::ExitCode;
 
 use firmware::disks::{greeting_disks, new_volume};
-use firmware::{in_host, run};
-use lab::scenario::{Scenario, run_all};
+use firmware::run;
+use lab::scenario::{Scenario, run_all, shared};
 use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
@@ -20,14 +20,14 @@ fn main() -> ExitCode {
 }
 
 const SCENARIOS: &[Scenario] = &[
-    in_host(
-        "plain",
+    shared(
         "a_disc_is_started_before_a_disk_when_asked_for",
+        "plain",
         a_disc_is_started_before_a_disk_when_asked_for,
     ),
-    in_host(
-        "cards",
+    shared(
         "a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours",
+        "cards",
         a_system_on_an_assigned_disk_starts_beside_an_empty_disk_of_ours,
     ),
 ];

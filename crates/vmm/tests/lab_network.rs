@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{self, Scenario, run_all};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
@@ -20,8 +20,7 @@ fn main() -> ExitCode {
 }
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    scenario::shared(name, "plain", check)
 }
 
 /// A guest with its modules boots in ten seconds in the lab; in many times that when the machine under it is busy.

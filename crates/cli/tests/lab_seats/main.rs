@@ -16,7 +16,7 @@ mod shown;
 
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{self, Scenario, run_all};
 use lab::{Failure, Host};
 use seats::{CARD, DISK, deaf, debian, does, driver, functions, obedient, run, seat, until, write};
 
@@ -57,8 +57,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "seats", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    scenario::shared(name, "seats", check)
 }
 
 /// Few, for every day; `soak_seats` has many.

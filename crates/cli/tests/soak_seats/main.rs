@@ -13,17 +13,11 @@ mod seats;
 
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{run_all, shared};
 use lab::{Failure, Host};
 
 fn main() -> ExitCode {
-    run_all(&[Scenario {
-        name: "fifty_rounds_leave_nothing_behind",
-        profile: "seats",
-        programs: &["allod", "allod-vmm"],
-        boot: Boot::Shared,
-        check: Check::Inside(fifty_rounds_leave_nothing_behind),
-    }])
+    run_all(&[shared("fifty_rounds_leave_nothing_behind", "seats", fifty_rounds_leave_nothing_behind)])
 }
 
 fn fifty_rounds_leave_nothing_behind(host: &Host) -> Result<(), Failure> {

@@ -5,7 +5,8 @@
 //! guest masks the vector nobody listens to the trigger: a signal stays in it, which makes it the pending bit, and KVM
 //! finds it there when it listens again (virt/kvm/eventfd.c, kvm_irqfd_assign).
 //!
-//! Changes that overtake each other on the way here are put right by [`Latest`]. Pins are [`Lines`]. Not here: the registers (`pci::Msi`, `pci::Msix`), and who signals. The chipset is the caller.
+//! Changes that overtake each other on the way here are put right by [`Latest`]. Pins are [`Lines`]. Not here: the registers
+//! (`pci::Msi`, `pci::Msix`), and who signals. The chipset is the caller.
 
 mod latest;
 mod lines;

@@ -5,21 +5,10 @@ pub(crate) mod kills;
 
 use std::time::Duration;
 
-use lab::scenario::{Boot, Check, Scenario};
 use lab::{Failure, Host, Output};
 
 /// OVMF starts Debian in thirty seconds in the lab; in many times that when the machine under it is busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
-
-/// A scenario in a host with the cards of a profile, booted for all that have it.
-pub(crate) const fn in_host(
-    profile: &'static str,
-    name: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 /// Runs a shell line in the host.
 pub(crate) fn run(host: &Host, script: &str) -> Result<Output, Failure> {

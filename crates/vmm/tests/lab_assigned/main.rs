@@ -23,8 +23,7 @@ mod vectors;
 
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
-use lab::{Failure, Host};
+use lab::scenario::{Scenario, run_all, shared};
 
 fn main() -> ExitCode {
     run_all(SCENARIOS)
@@ -84,16 +83,6 @@ const SCENARIOS: &[Scenario] = &[
     shared("a_rom_that_lies_is_refused_before_firmware_believes_it", "crowded", refusals::lying_roms),
     shared("a_bar_that_something_else_holds_is_refused", "crowded", refusals::taken_bar),
 ];
-
-const PROGRAMS: &[&str] = &["allod", "allod-vmm"];
-
-const fn shared(
-    name: &'static str,
-    profile: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    Scenario { name, profile, programs: PROGRAMS, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 const NVME: &str = "1b36:0010";
 const E1000: &str = "8086:100e";

@@ -9,7 +9,7 @@ mod micro_guest;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{self, Scenario, run_all};
 use lab::{Failure, Host};
 use machines::{debian, machine, micro, run};
 
@@ -56,8 +56,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile: "plain", programs, boot: Boot::Shared, check: Check::Inside(check) }
+    scenario::shared(name, "plain", check)
 }
 
 const USER_SPACE: &str = "GUEST user space reached";

@@ -21,8 +21,8 @@ use std::process::ExitCode;
 
 use firmware::disks::{self, shell_disk};
 use firmware::kills::{self, KEPT, OURS};
-use firmware::{LIMIT, in_host, machine, run, without_escapes};
-use lab::scenario::{Scenario, run_all};
+use firmware::{LIMIT, machine, run, without_escapes};
+use lab::scenario::{self, Scenario, run_all};
 use lab::{Failure, Host, greeting};
 
 fn main() -> ExitCode {
@@ -57,11 +57,11 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    in_host("plain", name, check)
+    scenario::shared(name, "plain", check)
 }
 
 const fn with_cards(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    in_host("cards", name, check)
+    scenario::shared(name, "cards", check)
 }
 
 fn a_bios_without_a_disk_says_so_on_the_serial_console(host: &Host) -> Result<(), Failure> {

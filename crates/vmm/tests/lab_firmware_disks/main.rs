@@ -15,8 +15,8 @@ mod windows;
 use std::process::ExitCode;
 
 use firmware::disks::guest_disk;
-use firmware::{in_host, machine, run};
-use lab::scenario::{Boot, Scenario, run_all};
+use firmware::{machine, run};
+use lab::scenario::{self, Boot, Scenario, run_all};
 use lab::{Failure, Host, Output};
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 const fn shared(name: &'static str, check: fn(&Host) -> Result<(), Failure>) -> Scenario {
-    in_host("plain", name, check)
+    scenario::shared(name, "plain", check)
 }
 
 const USER_SPACE: &str = "GUEST user space reached";

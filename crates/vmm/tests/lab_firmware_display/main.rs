@@ -13,7 +13,7 @@ mod window;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
+use lab::scenario::{Scenario, run_all, shared};
 use lab::{Failure, Host};
 use screen::{Picture, picture_of};
 
@@ -29,15 +29,6 @@ const SCENARIOS: &[Scenario] = &[
     shared("uefi_is_on_an_assigned_vga_that_the_host_has_booted_with", "seats", uefi::boot_vga),
     shared("uefi_is_on_every_assigned_card_and_hears_the_assigned_keyboard", "screens", uefi::every_card),
 ];
-
-const fn shared(
-    name: &'static str,
-    profile: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 /// Firmware is there within half a minute in the lab; in many times that when the machine under it is busy.
 const LIMIT: Duration = Duration::from_secs(300);

@@ -15,8 +15,7 @@ mod storms;
 
 use std::process::ExitCode;
 
-use lab::scenario::{Boot, Check, Scenario, run_all};
-use lab::{Failure, Host};
+use lab::scenario::{Scenario, run_all, shared};
 
 fn main() -> ExitCode {
     run_all(SCENARIOS)
@@ -41,15 +40,6 @@ const SCENARIOS: &[Scenario] = &[
         storms::pulled_by_device_file,
     ),
 ];
-
-const fn shared(
-    name: &'static str,
-    profile: &'static str,
-    check: fn(&Host) -> Result<(), Failure>,
-) -> Scenario {
-    let programs = &["allod", "allod-vmm"];
-    Scenario { name, profile, programs, boot: Boot::Shared, check: Check::Inside(check) }
-}
 
 const NVME: &str = "1b36:0010";
 const E1000E: &str = "8086:10d3";

@@ -10,16 +10,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use firmware::disks::greeting_disks;
-use firmware::{in_host, kills};
-use lab::scenario::run_all;
+use firmware::kills;
+use lab::scenario::{run_all, shared};
 use lab::{Failure, Host, Output, greeting};
 
 fn main() -> ExitCode {
     run_all(&[
-        in_host("vga", "a_bios_starts_twenty_times_with_an_assigned_primary_display", bios),
-        in_host("cards", "uefi_firmware_starts_twenty_times_with_two_assigned_cards", uefi),
-        in_host("plain", "variables_stay_over_twenty_kills_at_writes", variables),
-        in_host("plain", "the_installer_of_debian_starts_from_a_disc", installer),
+        shared("a_bios_starts_twenty_times_with_an_assigned_primary_display", "vga", bios),
+        shared("uefi_firmware_starts_twenty_times_with_two_assigned_cards", "cards", uefi),
+        shared("variables_stay_over_twenty_kills_at_writes", "plain", variables),
+        shared("the_installer_of_debian_starts_from_a_disc", "plain", installer),
     ])
 }
 
